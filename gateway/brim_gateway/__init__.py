@@ -1,0 +1,1 @@
+"""Brim in the street cabinet: receive, keep, hand on."""

@@ -1,0 +1,1 @@
+"""Brim on the laptop: the technician's commands, the virtual bins, the demo."""
