@@ -14,6 +14,9 @@ from brim.wire.report import MAX_EARLIER, MAX_EPOCH, MAX_SEQ, Reading, encode_re
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
     from brim.core.hal import Device, Link
     from brim.core.rtc_state import RtcState
@@ -96,7 +99,7 @@ class Wake:
             self._ask("battery", device.battery_mv),
         )
 
-    def _ask(self, name: str, ask: "Callable[[], int]") -> "int | None":
+    def _ask(self, name: str, ask: "Callable[[], T]") -> "T | None":
         try:
             return ask()
         except Exception:
@@ -141,16 +144,19 @@ class Wake:
         """Over the link: what is due. What fails stays in the outbox and is tried again at the next wake."""
         state = self.state
         link = None
+        self.fault = None
+        confirms = True
         exact, state.link = state.link, b""
         # A link's exact counters must not be found again after it has used them: while it works, they are nowhere but
         # in its hands, and whoever wakes in between starts from what the link keeps in flash.
         self.save()
         try:
             link = self.device.make_link(exact or None, self.slept_s)
+            confirms = getattr(link, "ACKNOWLEDGES", False)
             fault = link.open(self.deadline_ms)
             if fault:
                 self.log_fault(fault)
-            elif getattr(link, "ACKNOWLEDGES", False):
+            elif confirms:
                 self._send_all(link)
             else:
                 self._send_newest(link)
@@ -162,7 +168,8 @@ class Wake:
                 state.link = link.state()
             except Exception:
                 self.log_fault("link state")
-        state.retry = len(self.outbox) > 0 and (self.fault is not None or not self.sent)
+        # Without confirmations, sent is as good as it gets: what the gateway misses it asks for.
+        state.retry = len(self.outbox) > 0 and (confirms or not self.sent)
         self.save()
 
     def _send_newest(self, link: "Link") -> None:

@@ -1,4 +1,4 @@
-"""From echoes to a distance with its spread, or to a status that says why there is none. And from a distance to a fill."""
+"""From echoes to a distance with its spread, or to a status that says why there is none; from a distance to a fill."""
 
 MAX_ECHOES = 15
 NEEDED_ECHOES = 5
@@ -7,7 +7,7 @@ UNSTABLE_MM = 50
 
 
 class Measurement:
-    """`distance_mm` and `spread_mm` are None unless `status` is one that carries a number; `echoes` counts the valid."""
+    """`distance_mm` and `spread_mm` are None unless `status` carries a number; `echoes` counts the valid ones."""
 
     __slots__ = ("distance_mm", "echoes", "spread_mm", "status")
 

@@ -70,7 +70,7 @@ def pack_record(reading: Reading, at_s: int) -> bytes:
 
 def key_of(record: bytes) -> "tuple[int, int]":
     """(epoch, seq) of a record."""
-    return struct.unpack_from(">HH", record, 0)  # type: ignore[return-value]
+    return struct.unpack_from(">HH", record, 0)
 
 
 def at_of(record: bytes) -> int:

@@ -53,7 +53,8 @@ def decide(last: Last, measured: "Measurement", events: int, now_s: int, setting
     if measured.status != last.status:
         return "status"
     if measured.distance_mm is not None and last.distance_mm is not None:
-        if abs(measured.distance_mm - last.distance_mm) >= settings["delta_mm"]:
+        change_mm = abs(measured.distance_mm - last.distance_mm)
+        if change_mm >= settings["delta_mm"]:
             return "change"
     # Half a step early rather than half a step late; a clock that went back is no reason for silence.
     since_s = now_s - last.at_s

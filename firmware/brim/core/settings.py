@@ -68,7 +68,7 @@ def unpack(data: bytes) -> "dict[str, int] | None":
     return settings
 
 
-def from_json(text: "bytes | str") -> "tuple[dict[str, int], bool]":
+def from_json(text: str) -> "tuple[dict[str, int], bool]":
     """(settings, all good). What is missing is default; what is unknown or out of range is left out and not good."""
     settings = defaults()
     try:
