@@ -184,6 +184,11 @@ class WifiLink:
             raise OSError("late")
         return left
 
+    def _wait(self, until_ms: int) -> None:
+        """Until the connection can go on; OSError("late") when it cannot in time."""
+        if not self._poll.poll(self._left_ms(until_ms)):
+            raise OSError("late")
+
     def _join(self, until_ms: int) -> bool:
         # Off and on again: a station that lost its network may refuse a second connect (micropython 17661).
         self._wlan.active(False)
@@ -197,7 +202,7 @@ class WifiLink:
 
     def _wrap(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_REQUIRED  # type: ignore[attr-defined]
         # By keyword: the first positional argument is a file name.
         context.load_verify_locations(cadata=self._id.ca)
         if self._id.cert and self._id.key:
@@ -215,7 +220,7 @@ class WifiLink:
                 data = data[done:]
             else:
                 self._poll.modify(self._tls, select.POLLOUT)
-                self._poll.poll(self._left_ms(until_ms))
+                self._wait(until_ms)
         self._poll.modify(self._tls, select.POLLIN)
 
     def _read_packet(self, until_ms: int) -> "tuple[int, bytes]":
@@ -231,7 +236,7 @@ class WifiLink:
             elif data is not None:
                 raise OSError("closed")
             else:
-                self._poll.poll(self._left_ms(until_ms))
+                self._wait(until_ms)
             self._left_ms(until_ms)
 
     def _take_command(self, kind: int, body: bytes, until_ms: int) -> None:
