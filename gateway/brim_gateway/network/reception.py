@@ -10,7 +10,7 @@ from brim_gateway.network.device import DeviceRow
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """One LoRa frame as one concentrator heard it. `tmst_us`: its 32-bit counter; `time_us`: its UTC clock, if given."""
+    """One LoRa frame as one concentrator heard it. `tmst_us`: its 32-bit counter; `time_us`: its UTC clock, if any."""
 
     phy: bytes
     freq_hz: int

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from brim.lorawan import frames, mac_commands
+from brim.lorawan import frames
 from brim.lorawan.eu868 import MAX_PAYLOAD, sub_band
 from brim.lorawan.frames import Data, FrameError
 
@@ -15,17 +15,15 @@ from brim_gateway.network.device import DeviceRow, Heard, Session
 from brim_gateway.network.downlink import LEAD_US, Window, windows
 from brim_gateway.network.duty import DutyLedger, still_counting
 from brim_gateway.network.join import accept_request, request_problem
+from brim_gateway.network.mac_answers import answers_to
 from brim_gateway.network.reception import Downlink, Reception, UplinkResult
-from brim_gateway.network.session import UP, SessionCrypto, find_counter
+from brim_gateway.network.registry import Rows
+from brim_gateway.network.session import UP, find_counter
 
 PATH_EXPIRES_US = 90_000_000
 MAX_QUEUED = 16
 # The smallest FRMPayload of the region: a queued payload fits any window.
 MAX_QUEUED_BYTES = min(MAX_PAYLOAD)
-
-# GPS time started 1980-01-06 and is 18 leap seconds ahead of UTC since 2017 (IERS Bulletin C).
-_GPS_EPOCH_S = 315_964_800
-_GPS_LEAP_S = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +62,7 @@ class NetworkServer:
         self._net_id = net_id
         self._trust_clock = trust_concentrator_clock
         self._lead_us = lead_us
-        self._rows: dict[str, DeviceRow] = {}
-        self._by_addr: dict[bytes, set[str]] = {}
-        self._crypto: dict[tuple[bytes, bytes, str], SessionCrypto] = {}
+        self._rows = Rows()
         self._slots: dict[str, Slot] = {}
         self._by_phy: dict[bytes, Slot] = {}
         self._ages: deque[Slot] = deque()
@@ -83,41 +79,17 @@ class NetworkServer:
 
     def put_device(self, row: DeviceRow) -> None:
         """Add or replace a device."""
-        self._unindex(row.dev)
-        self._rows[row.dev] = row
-        for session in (row.session, row.pending):
-            if session is not None:
-                self._by_addr.setdefault(_on_air(session), set()).add(row.dev)
+        self._rows.put(row)
 
     def remove_device(self, dev: str) -> None:
         """Forget a device with its queue; unknown ones are fine."""
-        self._unindex(dev)
-        self._rows.pop(dev, None)
+        self._rows.remove(dev)
         self._queues.pop(dev, None)
         self._slots.pop(dev, None)
 
     def device(self, dev: str) -> DeviceRow | None:
         """The row as it stands now."""
         return self._rows.get(dev)
-
-    def _unindex(self, dev: str) -> None:
-        row = self._rows.get(dev)
-        for session in (row.session, row.pending) if row is not None else ():
-            if session is None:
-                continue
-            self._crypto.pop(_crypto_key(session), None)
-            owners = self._by_addr.get(_on_air(session))
-            if owners is not None:
-                owners.discard(dev)
-                if not owners:
-                    del self._by_addr[_on_air(session)]
-
-    def _crypto_of(self, session: Session) -> SessionCrypto:
-        key = _crypto_key(session)
-        crypto = self._crypto.get(key)
-        if crypto is None:
-            crypto = self._crypto[key] = SessionCrypto(session)
-        return crypto
 
     # Uplinks.
 
@@ -151,10 +123,12 @@ class NetworkServer:
 
     def _on_join(self, reception: Reception, now_us: int, before: Slot | None) -> UplinkResult:
         phy = reception.phy
-        dev = frames.parse_join_request(phy)[1].hex()
+        _, dev_eui, dev_nonce = frames.parse_join_request(phy)
+        dev = dev_eui.hex()
         heard_us = self._heard_us(reception, now_us)
         row = self._rows.get(dev)
-        if before is not None and before.accept is not None and row is not None and row.pending is not None:
+        waiting = row is not None and row.pending is not None and row.last_dev_nonce == dev_nonce
+        if waiting and before is not None and before.accept is not None:
             again = self._open_slot(dev, reception, now_us)
             again.accept = before.accept
             return UplinkResult("copy", dev, "join repeated", reception=reception, answer_due=True, heard_us=heard_us)
@@ -176,33 +150,29 @@ class NetworkServer:
 
     def _on_data(self, reception: Reception, now_us: int, frame: Data) -> UplinkResult:
         reason, of_dev = "unknown address", None
-        for dev in tuple(self._by_addr.get(frame.dev_addr, ())):
-            row = self._rows[dev]
-            for session in (row.pending, row.session):
-                if session is None or _on_air(session) != frame.dev_addr:
-                    continue
-                volatile = row.counter == "volatile"
-                last = frame.f_cnt - 1 if volatile else session.f_cnt_up
-                last = None if last is not None and last < 0 else last
-                f_cnt, why = find_counter(self._crypto_of(session), last, reception.phy, frame)
-                if f_cnt is None:
-                    # Several devices may share an address: the most telling reason wins.
-                    if reason in ("unknown address", "mic"):
-                        reason, of_dev = why, dev if why != "mic" else None
-                    continue
-                if row.has_public_key() and not row.allow_public_key:
-                    return _refused("public key", reception, dev)
-                if volatile:
-                    return self._on_volatile(row, session, f_cnt, reception, now_us, frame)
-                if last is not None and f_cnt == last:
-                    return self._on_repeat(row, session, f_cnt, reception, now_us, frame)
+        for row, session in self._rows.sessions_at(frame.dev_addr):
+            volatile = row.counter == "volatile"
+            # A device that forgets its counter means just the 16 bits that it sends.
+            last = session.f_cnt_up if not volatile else frame.f_cnt - 1 if frame.f_cnt else None
+            f_cnt, why = find_counter(self._rows.crypto(session), last, reception.phy, frame)
+            if f_cnt is None:
+                # Several devices may share an address: the most telling reason wins.
+                if reason in ("unknown address", "mic"):
+                    reason, of_dev = why, row.dev if why != "mic" else None
+            elif row.has_public_key() and not row.allow_public_key:
+                return _refused("public key", reception, row.dev)
+            elif volatile:
+                return self._on_volatile(row, session, f_cnt, reception, now_us, frame)
+            elif f_cnt == last:
+                return self._on_repeat(row, session, f_cnt, reception, now_us, frame)
+            else:
                 return self._on_new(row, session, f_cnt, reception, now_us, frame)
         return _refused(reason, reception, of_dev)
 
     def _on_new(
         self, row: DeviceRow, session: Session, f_cnt: int, reception: Reception, now_us: int, frame: Data
     ) -> UplinkResult:
-        payload = self._crypto_of(session).crypt(UP, f_cnt, frame.f_port, frame.payload)
+        payload = self._rows.crypto(session).crypt(UP, f_cnt, frame.f_port, frame.payload)
         row = self._advance(row, session, replace(session, f_cnt_up=f_cnt))
         self._open_data_slot(row.dev, reception, now_us, frame, payload)
         return self._data_result(row, session, f_cnt, reception, now_us, frame, payload)
@@ -210,7 +180,7 @@ class NetworkServer:
     def _on_volatile(
         self, row: DeviceRow, session: Session, f_cnt: int, reception: Reception, now_us: int, frame: Data
     ) -> UplinkResult:
-        payload = self._crypto_of(session).crypt(UP, f_cnt, frame.f_port, frame.payload)
+        payload = self._rows.crypto(session).crypt(UP, f_cnt, frame.f_port, frame.payload)
         heard_us = self._heard_us(reception, now_us)
         heard = Heard(digest(frame.f_port, payload), heard_us, reception.tmst_us, reception.gateway)
         if heard_before(session.heard, heard):
@@ -224,9 +194,12 @@ class NetworkServer:
     ) -> UplinkResult:
         """An identical retransmission: not processed again, but acknowledged again (LoRaWAN 1.0.4, section 4.3.1.2)."""
         before = self._slots.get(row.dev)
-        if before is not None and before.phy != reception.phy and before.accept is None:
-            return _refused("counter used twice", reception, row.dev)
-        self._open_data_slot(row.dev, reception, now_us, frame, b"")
+        fresh = before is not None and before.accept is None
+        if before is not None and fresh:
+            if before.phy != reception.phy:
+                return _refused("counter used twice", reception, row.dev)
+            # Long after, it is no device that waits for an answer, and an answer would cost airtime.
+            self._open_data_slot(row.dev, reception, now_us, frame, b"")
         return UplinkResult(
             "copy",
             row.dev,
@@ -234,7 +207,7 @@ class NetworkServer:
             session.number,
             f_cnt,
             reception=reception,
-            answer_due=True,
+            answer_due=fresh,
             confirmed=frame.m_type == frames.CONFIRMED_UP,
             heard_us=self._heard_us(reception, now_us),
         )
@@ -246,7 +219,7 @@ class NetworkServer:
             self.put_device(row)
         else:
             row = replace(row, session=new)
-            self._rows[row.dev] = row
+            self._rows.change(row)
         return row
 
     def _data_result(
@@ -288,7 +261,7 @@ class NetworkServer:
         slot.reply_due = slot.confirmed or bool(frame.f_ctrl & frames.ADR_ACK_REQ)
         commands = payload if frame.f_port == 0 else frame.f_opts
         if commands:
-            slot.mac_answers = _mac_answers(commands, reception, self._heard_us(reception, now_us))
+            slot.mac_answers = answers_to(commands, reception, self._heard_us(reception, now_us))
 
     def _forget(self, now_us: int) -> None:
         while self._ages and not 0 <= now_us - self._ages[0].heard_us < FORGET_US:
@@ -337,7 +310,9 @@ class NetworkServer:
         f_opts = slot.mac_answers if len(slot.mac_answers) <= min(room, 15) else b""
         f_ctrl = (frames.ACK if slot.confirmed else 0) | (frames.F_PENDING if len(queue) > 1 else 0)
         f_port, payload = (queued.f_port, queued.payload) if queued else (None, b"")
-        phy = self._crypto_of(session).build_down(frames.DATA_DOWN, f_ctrl, session.f_cnt_down, f_opts, f_port, payload)
+        phy = self._rows.crypto(session).build_down(
+            frames.DATA_DOWN, f_ctrl, session.f_cnt_down, f_opts, f_port, payload
+        )
         taken = replace(row, session=replace(session, f_cnt_down=session.f_cnt_down + 1))
         downlink = self._start(_InFlight(slot, phy, session, queued, now_us), taken, now_us)
         if downlink is not None and queued is not None:
@@ -368,7 +343,7 @@ class NetworkServer:
         flight.slot.tried.add((window.gateway, window.number))
         sent = self.duty.spend(window.gateway, window.freq_hz, airtime, window.starts_us + airtime)
         row = replace(row, sent=still_counting((*row.sent, sent), now_us))
-        self._rows[row.dev] = row
+        self._rows.change(row)
         key = self._next_key
         self._next_key += 1
         self._in_flight[key] = flight
@@ -387,28 +362,5 @@ class NetworkServer:
         return again
 
 
-def _on_air(session: Session) -> bytes:
-    return bytes.fromhex(session.dev_addr)[::-1]
-
-
-def _crypto_key(session: Session) -> tuple[bytes, bytes, str]:
-    return session.nwk_s_key, session.app_s_key, session.dev_addr
-
-
 def _refused(reason: str, reception: Reception, dev: str | None = None) -> UplinkResult:
     return UplinkResult("refused", dev, reason, reception=reception)
-
-
-def _mac_answers(commands: bytes, reception: Reception, heard_us: int) -> bytes:
-    """Answers to what a device may ask: LinkCheckReq and DeviceTimeReq (LoRaWAN 1.0.4, sections 5.1 and 5.9)."""
-    answers = b""
-    for cid, _ in mac_commands.parse(commands, UP):
-        if cid == mac_commands.LINK_CHECK:
-            # SNR above the demodulation floor, -20 dB at SF12 and 2.5 dB more for each faster rate.
-            floor_db = -20 + 2.5 * (12 - reception.sf)
-            answers += bytes((cid, max(0, min(254, int(reception.snr_db - floor_db))), 1))
-        elif cid == mac_commands.DEVICE_TIME:
-            gps_s, rest_us = divmod(heard_us, 1_000_000)
-            gps_s = max(0, gps_s - _GPS_EPOCH_S + _GPS_LEAP_S)
-            answers += bytes((cid,)) + (gps_s & 0xFFFFFFFF).to_bytes(4, "little") + bytes((rest_us * 256 // 1_000_000,))
-    return answers[:15] if len(answers) <= 15 else b""

@@ -1,4 +1,4 @@
-"""The keys of a session, ready for use: AES and CMAC objects are made once and copied, which halves the cost of a frame."""
+"""The keys of a session, ready for use: AES and CMAC objects are made once, which halves the cost of a frame."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class SessionCrypto:
 
 
 def find_counter(crypto: SessionCrypto, last: int | None, phy: bytes, frame: Data) -> tuple[int | None, str]:
-    """(32-bit counter, "") of a frame that verifies, else (None, reason). A counter equal to `last` is a repeat of it."""
+    """(32-bit counter, "") of a frame that verifies, else (None, reason). A counter equal to `last` is a repeat."""
     expected = 0 if last is None else last + 1
     f_cnt = full_f_cnt(expected, frame.f_cnt)
     body = phy[:-4]
