@@ -32,7 +32,7 @@ class Measured(msgspec.Struct, frozen=True):
     """One reading as a decoder gives it: the device's own words, before time and place are known.
 
     ``age_s``: seconds between the measurement and the arrival. ``epoch`` and ``seq`` are None where the
-    device gives none.
+    device gives none; ``events`` is None where it does not say (an earlier reading of a report).
     """
 
     status: str
@@ -44,7 +44,7 @@ class Measured(msgspec.Struct, frozen=True):
     echoes: int | None = None
     temperature_c: float | None = None
     battery_mv: int | None = None
-    events: tuple[str, ...] = ()
+    events: tuple[str, ...] | None = None
     config_version: int | None = None
 
 
@@ -68,7 +68,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     echoes: int | None = None
     temperature_c: float | None = None
     battery_mv: int | None = None
-    events: tuple[str, ...] = ()
+    events: tuple[str, ...] | None = None
     config_version: int | None = None
     fill_pct: int | None = None
     link: str = "wifi"

@@ -21,9 +21,10 @@ def is_newer(state: BinState, reading: Reading) -> bool:
 
 def level(reading: Reading) -> str:
     """``normal``, ``full`` or ``overfull``: the bin's own word, otherwise its fill."""
-    if "overfull" in reading.events:
+    events = reading.events or ()
+    if "overfull" in events:
         return "overfull"
-    if "full" in reading.events or (reading.fill_pct is not None and reading.fill_pct >= 100):
+    if "full" in events or (reading.fill_pct is not None and reading.fill_pct >= 100):
         return "full"
     return "normal"
 
@@ -40,7 +41,9 @@ def advance(state: BinState | None, reading: Reading) -> tuple[BinState | None, 
         raise ValueError("a reading is numbered before it advances a state")
     known = reading.fill_pct is not None
     before = state.fill_pct if state else None
-    emptied = "emptied" in reading.events
+    earlier = state.events if state else ()
+    events = earlier if reading.events is None else reading.events
+    emptied = "emptied" in events and "emptied" not in earlier
     new = BinState(
         bin=reading.bin,
         dev=reading.dev,
@@ -53,10 +56,9 @@ def advance(state: BinState | None, reading: Reading) -> tuple[BinState | None, 
         fill_pct=reading.fill_pct if known else before,
         time_us=reading.time_us if known else (state.time_us if state else None),
         battery_mv=reading.battery_mv if reading.battery_mv is not None else (state.battery_mv if state else None),
-        events=reading.events,
+        events=events,
         last_emptied_us=reading.time_us if emptied else (state.last_emptied_us if state else None),
     )
-    earlier = state.events if state else ()
     begun = [
         Event(
             type=kind,
@@ -68,6 +70,6 @@ def advance(state: BinState | None, reading: Reading) -> tuple[BinState | None, 
             after_pct=reading.fill_pct,
         )
         for kind in ANNOUNCED
-        if kind in reading.events and kind not in earlier
+        if kind in events and kind not in earlier
     ]
     return new, begun
