@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import msgspec
-
 from brim.wire import report
 from brim.wire.errors import WireError
+
 from brim_gateway.errors import DecodeError
 from brim_gateway.model import Measured
 

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from brim_gateway.ingest import mqtt_codec as mqtt
-from brim_gateway.ingest.mqtt_session import Session
+from brim_gateway.ingest.mqtt_session import Arrival, Session
 from brim_gateway.ingest.passwords import MAX_PASSWORD_BYTES, verify
 from brim_gateway.ratelog import RateLog
 
@@ -29,15 +29,6 @@ HANDSHAKES_AT_ONCE = 8
 HANDSHAKE_S = 10.0
 HASHING_THREADS = 1
 HASHES_WAITING = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One publish of an authenticated bin."""
-
-    dev: str
-    payload: bytes
-    qos: int
 
 
 @dataclass(frozen=True, slots=True)

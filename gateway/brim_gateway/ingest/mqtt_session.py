@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import Protocol, cast
 
 from brim_gateway.ingest import mqtt_codec as mqtt
-
-if TYPE_CHECKING:
-    from brim_gateway.ingest.mqtt_listener import MqttListener
+from brim_gateway.ratelog import RateLog
 
 CONNECT_WITHIN_S = 10.0
 PENDING_MOST = 64
@@ -21,10 +20,32 @@ DEFAULT_IDLE_S = 300.0
 """For a client that wants no keep-alive: no bin is silent so long while it is awake."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One publish of an authenticated bin."""
+
+    dev: str
+    payload: bytes
+    qos: int
+
+
+class Host(Protocol):
+    """What a session needs of its listener."""
+
+    deliver: Callable[[Arrival], Awaitable[object]]
+    counters: Counter[str]
+    rate_log: RateLog
+    sessions: dict[str, Session]
+    open: set[Session]
+    draining: bool
+
+    async def authenticate(self, session_cn: str | None, connect: mqtt.Connect) -> str | None: ...
+
+
 class Session(asyncio.Protocol):
     """Made by the listener; ``release`` is called once, when the connection is gone."""
 
-    def __init__(self, listener: MqttListener, peer: str, release: Callable[[], None]) -> None:
+    def __init__(self, listener: Host, peer: str, release: Callable[[], None]) -> None:
         self.peer = peer
         self.dev = ""
         self.settled = asyncio.Event()
@@ -123,10 +144,8 @@ class Session(asyncio.Protocol):
             raise mqtt.MqttError("publish to a topic that is not this bin's own", mqtt.NOT_AUTHORIZED)
         if packet.retain and self._version == 5:
             raise mqtt.MqttError("retain was not offered", 0x9A)
-        from brim_gateway.ingest.mqtt_listener import Arrival
-
         stored = self._listener.deliver(Arrival(self.dev, packet.payload, packet.qos))
-        future = asyncio.ensure_future(cast(Awaitable[object], stored), loop=self._loop)
+        future = asyncio.ensure_future(stored)
         self._pending.append((packet.packet_id, future))
         self.settled.clear()
         future.add_done_callback(self._committed)
@@ -160,7 +179,11 @@ class Session(asyncio.Protocol):
         elif connect.version == 4 and not connect.client_id and not connect.clean:
             reason = 0x85
         else:
-            dev = await self._listener.authenticate(self._common_name(), connect)
+            try:
+                dev = await self._listener.authenticate(self._common_name(), connect)
+            except RuntimeError:  # the hashing threads are gone: the gateway stops
+                self.close(0, "gateway stops")
+                return
             reason = 0 if dev is not None else mqtt.BAD_CREDENTIALS
         if self._transport is None:
             return

@@ -89,4 +89,6 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that cannot write. Hold a read for a second at most: a reader keeps the WAL from shrinking."""
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )

@@ -67,7 +67,7 @@ def save_device(connection: sqlite3.Connection, row: DeviceRow) -> None:
 
 def output_cursors(connection: sqlite3.Connection) -> dict[str, int]:
     """Cursor by output name."""
-    return {name: cursor for name, cursor in connection.execute("SELECT name, cursor FROM outputs")}
+    return dict(connection.execute("SELECT name, cursor FROM outputs").fetchall())
 
 
 def set_cursors(connection: sqlite3.Connection, cursors: Mapping[str, int]) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from brim_gateway.errors import GatewayError, StoreFault
+from brim_gateway.errors import StoreFault
 from brim_gateway.store import journal, registry
 from brim_gateway.store.database import Database, open_reader
 from brim_gateway.store.transaction import Committed, Transaction
@@ -195,7 +195,7 @@ class Store:
         grew_from = self.health.newest_id
         try:
             self._transaction(batch, cursors)
-        except (sqlite3.Error, OSError) as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the writer goes on and nobody is told "stored"
             self.health.failed_commits += 1
             self.health.last_fault = str(exc)
             log.error("commit failed: %s; nothing of it was acknowledged", exc)
@@ -225,14 +225,12 @@ class Store:
                 registry.set_cursors(connection, cursors)
                 connection.execute("COMMIT")
                 break
-            except BaseException as exc:
+            except Exception as exc:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 self._states.forget()
                 self.health.newest_id = newest
-                if guarded or isinstance(exc, (sqlite3.OperationalError, sqlite3.DatabaseError)) and not isinstance(
-                    exc, sqlite3.IntegrityError
-                ):
+                if guarded or _is_disk_fault(exc):
                     raise
         for job in batch:
             if isinstance(job.answer, Committed):
@@ -248,7 +246,9 @@ class Store:
         self._connection.execute("SAVEPOINT one")
         try:
             job.answer = job.work(self._connection)
-        except (GatewayError, sqlite3.IntegrityError, ValueError, TypeError, LookupError) as exc:
+        except Exception as exc:
+            if _is_disk_fault(exc):
+                raise
             self._connection.execute("ROLLBACK TO one")
             self._states.forget()
             job.answer, job.fault = None, exc
@@ -282,6 +282,11 @@ class Store:
                     loop.call_soon_threadsafe(_deliver, jobs)
                 except RuntimeError:
                     log.warning("%d answers had no event loop left to go to", len(jobs))
+
+
+def _is_disk_fault(exc: Exception) -> bool:
+    """The file or the disk, not one submission, is at fault."""
+    return isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.IntegrityError)
 
 
 def _deliver(jobs: list[_Job]) -> None:
