@@ -1,4 +1,4 @@
-"""The rows that the network server works on. The store keeps them; everything in them is JSON-ready through `as_dict`."""
+"""The rows that the network server works on. The store keeps them; `as_dict` makes them JSON-ready."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Session:
         known = dict(values)
         heard = tuple(Heard(*entry) for entry in known.pop("heard", ()))
         try:
-            keys = {name: bytes.fromhex(known.pop(name)) for name in ("nwk_s_key", "app_s_key")}
+            keys: dict[str, Any] = {name: bytes.fromhex(known.pop(name)) for name in ("nwk_s_key", "app_s_key")}
             return cls(**known, **keys, heard=heard)
         except (KeyError, TypeError, AttributeError):
             raise DeviceInvalid("session: a field is missing, unknown or of the wrong type") from None
@@ -182,7 +182,7 @@ class DeviceRow:
         """The inverse of `as_dict`; raises DeviceInvalid."""
         known = dict(values)
         sent = tuple(Sent(*entry) for entry in known.pop("sent", ()))
-        sessions = {
+        sessions: dict[str, Any] = {
             name: None if part is None else Session.from_dict(part)
             for name, part in ((name, known.pop(name, None)) for name in ("session", "pending"))
         }

@@ -10,7 +10,7 @@ from brim_gateway.network.device import DeviceRow
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """One LoRa frame as one concentrator heard it. `tmst_us` is its 32-bit counter, `time_us` its UTC clock if it gave one."""
+    """One LoRa frame as one concentrator heard it. `tmst_us`: its 32-bit counter; `time_us`: its UTC clock, if any."""
 
     phy: bytes
     freq_hz: int
@@ -38,7 +38,7 @@ class UplinkResult:
     `session` numbers the sessions of a device (0 where it was given at registration) and never decreases: with `f_cnt`,
     32 bit, it identifies a frame of a device whose counter is "strict". `volatile` says that the counter identifies
     nothing and the reading needs a journal number. `heard_us` is the time of the event by the clock that the server
-    was told to trust, UTC microseconds.
+    was told to trust, UTC microseconds. `answer_due` asks for a call of `answer(dev)` after the copy window.
     """
 
     kind: Kind
@@ -52,12 +52,13 @@ class UplinkResult:
     updates: tuple[DeviceRow, ...] = ()
     volatile: bool = False
     confirmed: bool = False
+    answer_due: bool = False
     heard_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Downlink:
-    """A frame for the packet forwarder of `gateway`. Commit `updates` before sending `txpk`; `key` finds it again at TX_ACK."""
+    """A frame for the packet forwarder of `gateway`. Commit `updates` before sending `txpk`; `key` is for TX_ACK."""
 
     dev: str
     gateway: str

@@ -7,7 +7,6 @@ from brim.wire.report import NUMBER_STATUSES, STATUSES, Reading, decode_report, 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-
 QUICK = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # two cores, shared
 
 
