@@ -1,0 +1,1 @@
+"""Payload to readings, one file a maker or format."""

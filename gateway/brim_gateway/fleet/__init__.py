@@ -1,0 +1,1 @@
+"""Orders to bins, over either link."""

@@ -1,0 +1,1 @@
+"""What comes in: concentrators by UDP, Wi-Fi bins by MQTT."""

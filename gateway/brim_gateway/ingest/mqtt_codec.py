@@ -1,0 +1,395 @@
+"""MQTT 3.1.1 and 5 packets, as a server reads and writes them. Pure: bytes in, values out, and back.
+
+Sections refer to the OASIS standards "MQTT Version 3.1.1" and "MQTT Version 5.0".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+MAX_PACKET_BYTES = 16 * 1024
+"""A report has 27 bytes; anything near this is not a bin."""
+
+CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBSCRIBE = 1, 2, 3, 4, 5, 6, 7, 8
+SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT, AUTH = 9, 10, 11, 12, 13, 14, 15
+
+# Reason codes of MQTT 5, 2.4.
+MALFORMED, PROTOCOL_ERROR, BAD_VERSION, BAD_CREDENTIALS, NOT_AUTHORIZED = 0x81, 0x82, 0x84, 0x86, 0x87
+SERVER_UNAVAILABLE, SERVER_BUSY, SHUTTING_DOWN, KEEP_ALIVE_TIMEOUT, TAKEN_OVER = 0x88, 0x89, 0x8B, 0x8D, 0x8E
+TOPIC_ALIAS_INVALID, PACKET_TOO_LARGE, QOS_NOT_SUPPORTED = 0x94, 0x95, 0x9B
+
+# Property identifier -> kind (MQTT 5, 2.2.2.2): 1, 2, 4 bytes; v variable integer; s string; b binary; p string pair.
+_PROPERTIES = {
+    0x01: "1", 0x02: "4", 0x03: "s", 0x08: "s", 0x09: "b", 0x0B: "v", 0x11: "4", 0x12: "s", 0x13: "2", 0x15: "s",
+    0x16: "b", 0x17: "1", 0x18: "4", 0x19: "1", 0x1A: "s", 0x1C: "s", 0x1F: "s", 0x21: "2", 0x22: "2", 0x23: "2",
+    0x24: "1", 0x25: "1", 0x26: "p", 0x27: "4", 0x28: "1", 0x29: "1", 0x2A: "1",
+}  # fmt: skip
+TOPIC_ALIAS, SUBSCRIPTION_ID, USER_PROPERTY, AUTH_METHOD = 0x23, 0x0B, 0x26, 0x15
+_MAY_REPEAT = (SUBSCRIPTION_ID, USER_PROPERTY)
+_MAX_PROPERTIES = 32
+
+
+class MqttError(ValueError):
+    """The peer broke the protocol. ``code``: the reason of MQTT 5 for it."""
+
+    def __init__(self, text: str, code: int = MALFORMED) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """``version`` 4 is MQTT 3.1.1, 5 is MQTT 5; ``receive_maximum`` is what the client takes unacknowledged."""
+
+    version: int
+    client_id: str
+    keep_alive_s: int
+    clean: bool
+    user: str | None
+    password: bytes | None = field(repr=False)
+    auth_method: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """``packet_id`` is 0 where ``qos`` is 0."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    packet_id: int
+    retain: bool = False
+    dup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Topic filters with the QoS asked for."""
+
+    packet_id: int
+    filters: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Topic filters to drop."""
+
+    packet_id: int
+    filters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The client's PUBACK of a message from us."""
+
+    packet_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """PINGREQ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """A clean goodbye."""
+
+
+Packet: TypeAlias = Connect | Publish | Subscribe | Unsubscribe | Acknowledged | Ping | Disconnect
+
+
+class _Body:
+    """A cursor over one packet's body; every step is bounded by its end."""
+
+    __slots__ = ("at", "data", "end")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+        self.end = len(data)
+
+    def take(self, count: int) -> bytes:
+        start, self.at = self.at, self.at + count
+        if self.at > self.end:
+            raise MqttError("packet cut short")
+        return self.data[start : self.at]
+
+    def number(self, width: int) -> int:
+        return int.from_bytes(self.take(width), "big")
+
+    def binary(self) -> bytes:
+        return self.take(self.number(2))
+
+    def string(self) -> str:
+        """UTF-8 without U+0000 (1.5.4)."""
+        try:
+            text = self.binary().decode("utf-8")
+        except UnicodeDecodeError:
+            raise MqttError("text is not UTF-8") from None
+        if "\0" in text:
+            raise MqttError("text with U+0000")
+        return text
+
+    def varint(self) -> int:
+        value = 0
+        for shift in (0, 7, 14, 21):
+            byte = self.number(1)
+            value |= (byte & 0x7F) << shift
+            if not byte & 0x80:
+                return value
+        raise MqttError("variable integer too long")
+
+    def properties(self) -> set[int]:
+        """The identifiers of the properties here; their values are checked for form and dropped."""
+        length = self.varint()
+        stop = self.at + length
+        if stop > self.end:
+            raise MqttError("properties cut short")
+        seen: set[int] = set()
+        count = 0
+        while self.at < stop:
+            kind_id = self.varint()
+            kind = _PROPERTIES.get(kind_id)
+            count += 1
+            if kind is None or count > _MAX_PROPERTIES:
+                raise MqttError("unknown property, or too many")
+            if kind_id in seen and kind_id not in _MAY_REPEAT:
+                raise MqttError("property twice", PROTOCOL_ERROR)
+            seen.add(kind_id)
+            if kind in "124":
+                self.take(int(kind))
+            elif kind == "v":
+                self.varint()
+            elif kind == "b":
+                self.binary()
+            else:
+                self.string()
+                if kind == "p":
+                    self.string()
+        if self.at != stop:
+            raise MqttError("properties longer than said")
+        return seen
+
+    def rest(self) -> bytes:
+        start, self.at = self.at, self.end
+        return self.data[start:]
+
+    def finish(self) -> None:
+        if self.at != self.end:
+            raise MqttError("bytes after the end of the packet")
+
+
+class Parser:
+    """Cuts a byte stream into packets. The first packet must be CONNECT and sets the version; none may follow.
+
+    After an MqttError the stream is of no more use.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Packet]:
+        """Yield each packet that is complete now; raises MqttError."""
+        buffer = self._buffer
+        buffer += data
+        at = 0
+        try:
+            while (found := self._header(buffer, at)) is not None:
+                start, length = found
+                if len(buffer) < start + length:
+                    break
+                head = buffer[at]
+                at = start + length
+                yield self._packet(head, bytes(buffer[start:at]))
+        finally:
+            del buffer[:at]
+
+    @staticmethod
+    def _header(buffer: bytearray, at: int) -> tuple[int, int] | None:
+        """(start of the body, its length), or None while the fixed header is incomplete (2.2.3)."""
+        length = 0
+        for i in range(4):
+            if len(buffer) < at + 2 + i:
+                return None
+            byte = buffer[at + 1 + i]
+            length |= (byte & 0x7F) << 7 * i
+            if not byte & 0x80:
+                if length > MAX_PACKET_BYTES:
+                    raise MqttError("packet too large", PACKET_TOO_LARGE)
+                return at + 2 + i, length
+        raise MqttError("remaining length too long")
+
+    def _packet(self, head: int, data: bytes) -> Packet:
+        kind, flags = head >> 4, head & 0x0F
+        if (kind == CONNECT) != (self.version == 0):
+            raise MqttError("CONNECT must come first, and once", PROTOCOL_ERROR)
+        body = _Body(data)
+        if kind == PUBLISH:
+            return self._publish(flags, body)
+        if flags != (2 if kind in (PUBREL, SUBSCRIBE, UNSUBSCRIBE) else 0):
+            raise MqttError("reserved flags")
+        if kind == CONNECT:
+            connect = _connect(body)
+            self.version = connect.version
+            return connect
+        if kind == PINGREQ:
+            body.finish()
+            return Ping()
+        if kind == SUBSCRIBE:
+            return self._subscribe(body)
+        if kind == UNSUBSCRIBE:
+            return self._unsubscribe(body)
+        if kind == PUBACK:
+            packet_id = body.number(2)
+            self._reason(body)
+            return Acknowledged(packet_id)
+        if kind == DISCONNECT:
+            self._reason(body)
+            return Disconnect()
+        raise MqttError("a client never sends this packet, or it belongs to QoS 2", PROTOCOL_ERROR)
+
+    def _reason(self, body: _Body) -> None:
+        """The optional reason code and properties of MQTT 5."""
+        if self.version == 5 and body.at < body.end:
+            body.number(1)
+            if body.at < body.end:
+                body.properties()
+        body.finish()
+
+    def _publish(self, flags: int, body: _Body) -> Publish:
+        qos = flags >> 1 & 3
+        if qos == 3 or (qos == 0 and flags & 8):
+            raise MqttError("QoS 3, or a duplicate of QoS 0")
+        if qos == 2:
+            raise MqttError("QoS 2 is not offered", QOS_NOT_SUPPORTED)
+        topic = body.string()
+        packet_id = _packet_id(body) if qos else 0
+        if self.version == 5 and TOPIC_ALIAS in body.properties():
+            raise MqttError("topic alias was not offered", TOPIC_ALIAS_INVALID)
+        if not topic or "+" in topic or "#" in topic:
+            raise MqttError("topic name")
+        return Publish(topic, body.rest(), qos, packet_id, bool(flags & 1), bool(flags & 8))
+
+    def _subscribe(self, body: _Body) -> Subscribe:
+        packet_id = _packet_id(body)
+        if self.version == 5:
+            body.properties()
+        filters: list[tuple[str, int]] = []
+        while body.at < body.end:
+            topic, options = body.string(), body.number(1)
+            if options & 3 == 3 or options & (0xC0 if self.version == 5 else 0xFC):
+                raise MqttError("subscription options")
+            filters.append((topic, options & 3))
+        if not filters:
+            raise MqttError("SUBSCRIBE without a filter", PROTOCOL_ERROR)
+        return Subscribe(packet_id, tuple(filters))
+
+    def _unsubscribe(self, body: _Body) -> Unsubscribe:
+        packet_id = _packet_id(body)
+        if self.version == 5:
+            body.properties()
+        filters: list[str] = []
+        while body.at < body.end:
+            filters.append(body.string())
+        if not filters:
+            raise MqttError("UNSUBSCRIBE without a filter", PROTOCOL_ERROR)
+        return Unsubscribe(packet_id, tuple(filters))
+
+
+def _packet_id(body: _Body) -> int:
+    packet_id = body.number(2)
+    if packet_id == 0:
+        raise MqttError("packet identifier 0")
+    return packet_id
+
+
+def _connect(body: _Body) -> Connect:
+    name, version = body.string(), body.number(1)
+    if name != "MQTT" or version not in (4, 5):
+        raise MqttError("not MQTT 3.1.1 or 5", BAD_VERSION)
+    flags = body.number(1)
+    will, will_qos, has_password, has_user = flags & 4, flags >> 3 & 3, flags & 0x40, flags & 0x80
+    if flags & 1 or will_qos == 3 or (not will and flags & 0x38) or (version == 4 and has_password and not has_user):
+        raise MqttError("connect flags")
+    keep_alive_s = body.number(2)
+    seen = body.properties() if version == 5 else set()
+    client_id = body.string()
+    if will:
+        # A bin's will would go to nobody: it is read to stay in step, and dropped.
+        if version == 5:
+            body.properties()
+        body.string()
+        body.binary()
+    user = body.string() if has_user else None
+    password = body.binary() if has_password else None
+    body.finish()
+    return Connect(version, client_id, keep_alive_s, bool(flags & 2), user, password, AUTH_METHOD in seen)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while True:
+        value, low = value >> 7, value & 0x7F
+        out.append(low | (0x80 if value else 0))
+        if not value:
+            return bytes(out)
+
+
+def _frame(head: int, body: bytes) -> bytes:
+    return bytes((head,)) + _varint(len(body)) + body
+
+
+# MQTT 5 reason -> MQTT 3.1.1 return code (3.2.2.3); what has no counterpart is "server unavailable".
+_RETURN_CODES = {0: 0, BAD_VERSION: 1, BAD_CREDENTIALS: 4, NOT_AUTHORIZED: 5}
+
+
+def connack(version: int, reason: int, *, receive_maximum: int = 64, assigned_id: str = "") -> bytes:
+    """The answer to CONNECT. On 5 it tells our limits: QoS 1, no retain, packets of 16 KiB, no shared subscription."""
+    if version != 5:
+        return bytes((CONNACK << 4, 2, 0, _RETURN_CODES.get(reason, 3)))
+    properties = b""
+    if reason == 0:
+        properties = b"\x21" + receive_maximum.to_bytes(2, "big") + b"\x24\x01\x25\x00"
+        properties += b"\x27" + MAX_PACKET_BYTES.to_bytes(4, "big") + b"\x28\x00\x2a\x00"
+        properties += b"\x11\x00\x00\x00\x00"
+        if assigned_id:
+            properties += b"\x12" + len(assigned_id).to_bytes(2, "big") + assigned_id.encode()
+    return _frame(CONNACK << 4, bytes((0, reason)) + _varint(len(properties)) + properties)
+
+
+def puback(version: int, packet_id: int, reason: int = 0) -> bytes:
+    """PUBACK; the reason shows on 5 only."""
+    if version == 5 and reason:
+        return bytes((PUBACK << 4, 3)) + packet_id.to_bytes(2, "big") + bytes((reason,))
+    return bytes((PUBACK << 4, 2)) + packet_id.to_bytes(2, "big")
+
+
+def suback(version: int, packet_id: int, granted: list[int]) -> bytes:
+    """SUBACK with 0, 1 or a refusal (0x80 and above) for each filter; 3.1.1 knows only 0x80."""
+    codes = bytes(granted) if version == 5 else bytes(min(code, 0x80) for code in granted)
+    return _frame(SUBACK << 4, packet_id.to_bytes(2, "big") + (b"\0" if version == 5 else b"") + codes)
+
+
+def unsuback(version: int, packet_id: int, count: int) -> bytes:
+    """UNSUBACK."""
+    return _frame(UNSUBACK << 4, packet_id.to_bytes(2, "big") + (b"\0" + bytes(count) if version == 5 else b""))
+
+
+def publish(version: int, topic: str, payload: bytes, qos: int, packet_id: int) -> bytes:
+    """A message to the client."""
+    name = topic.encode()
+    body = len(name).to_bytes(2, "big") + name
+    if qos:
+        body += packet_id.to_bytes(2, "big")
+    return _frame(PUBLISH << 4 | qos << 1, body + (b"\0" if version == 5 else b"") + payload)
+
+
+def disconnect(reason: int) -> bytes:
+    """Only MQTT 5 lets a server say why it goes."""
+    return bytes((DISCONNECT << 4, 1, reason))
+
+
+PINGRESP_BYTES = bytes((PINGRESP << 4, 0))

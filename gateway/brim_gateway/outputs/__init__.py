@@ -1,0 +1,1 @@
+"""What goes out to the city, each output with its own cursor."""

@@ -1,0 +1,1 @@
+"""The journal and the registry: one SQLite file, one thread that writes."""

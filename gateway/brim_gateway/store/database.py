@@ -1,0 +1,94 @@
+"""Opening the database file: lock, integrity, schema. The only place that opens it for writing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+from brim_gateway.errors import StoreFault
+
+BUSY_MS = 5_000
+"""How long the writer waits for a reader's lock; readers hold theirs for a second at most."""
+
+
+def schema_files() -> list[tuple[int, str]]:
+    """(number, SQL) of every schema file, in order."""
+    folder = resources.files("brim_gateway.store.schema")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(int(name[:4]), (folder / name).read_text(encoding="utf-8")) for name in names]
+
+
+class Database:
+    """The one writing connection to ``path`` (created 0600), with the lock that keeps any other writer out.
+
+    Raises StoreFault: locked by a running daemon, damaged, or written by a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock_fd = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise StoreFault(f"{path.parent}: {exc.strerror}; the data directory must be writable") from exc
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            os.close(self._lock_fd)
+            raise StoreFault(f"{path}: in use by another gateway process; only one may write") from exc
+        try:
+            self.connection = self._open()
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as exc:
+            raise StoreFault(f"{self.path}: cannot be opened: {exc}") from exc
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise StoreFault(f"{self.path}: damaged ({verdict}); restore a backup")
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                raise StoreFault(f"{self.path}: this file system does not support WAL; use a local disk")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            migrate(connection, self.path)
+        except sqlite3.Error as exc:
+            connection.close()
+            raise StoreFault(f"{self.path}: not a healthy database: {exc}; restore a backup") from exc
+        except StoreFault:
+            connection.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        """Close the file (the WAL is checkpointed) and give up the lock."""
+        self.connection.close()
+        os.close(self._lock_fd)
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the schema up to the newest number; each file is one transaction. A downgrade is refused."""
+    have: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    files = schema_files()
+    newest = files[-1][0]
+    if have > newest:
+        raise StoreFault(f"{path}: schema {have} is newer than this program's {newest}; install the newer version")
+    for number, sql in files:
+        if number > have:
+            connection.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write. Hold a read for a second at most: a reader keeps the WAL from shrinking."""
+    return sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )

@@ -1,0 +1,87 @@
+"""The registry's SQL: bins, LoRaWAN devices, output cursors. No thread, no commit."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from brim_gateway.model import BinRecord
+from brim_gateway.network.device import DeviceRow
+from brim_gateway.store.journal import newest_id
+
+_COLUMNS = ("bin", "dev", "link", "decoder", "empty_mm", "full_mm", "lat", "lon", "password_hash")
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM bins"  # noqa: S608 - a literal table of names
+
+
+def _record(row: tuple[object, ...]) -> BinRecord:
+    return msgspec.convert(dict(zip(_COLUMNS, row, strict=True)), BinRecord)
+
+
+def all_bins(connection: sqlite3.Connection) -> list[BinRecord]:
+    """Every bin, by name."""
+    return [_record(row) for row in connection.execute(f"{_SELECT} ORDER BY bin")]
+
+
+def find_bin(connection: sqlite3.Connection, name: str) -> BinRecord | None:
+    """The bin of that name."""
+    row = connection.execute(f"{_SELECT} WHERE bin = ?", (name,)).fetchone()
+    return _record(row) if row else None
+
+
+def save_bin(connection: sqlite3.Connection, record: BinRecord) -> None:
+    """Add a bin or replace the one of that name."""
+    marks = ", ".join("?" * len(_COLUMNS))
+    connection.execute(
+        f"INSERT OR REPLACE INTO bins ({', '.join(_COLUMNS)}) VALUES ({marks})",  # noqa: S608
+        tuple(getattr(record, name) for name in _COLUMNS),
+    )
+
+
+def remove_bin(connection: sqlite3.Connection, record: BinRecord) -> None:
+    """Forget a bin, its device and its state; its readings stay in the journal."""
+    connection.execute("DELETE FROM bins WHERE bin = ?", (record.bin,))
+    connection.execute("DELETE FROM devices WHERE dev = ?", (record.dev,))
+    connection.execute("DELETE FROM bin_states WHERE bin = ?", (record.bin,))
+
+
+def all_devices(connection: sqlite3.Connection) -> list[DeviceRow]:
+    """Every LoRaWAN device; raises DeviceInvalid for a row that breaks a rule."""
+    return [DeviceRow.from_dict(msgspec.json.decode(row[0])) for row in connection.execute("SELECT row FROM devices")]
+
+
+def find_device(connection: sqlite3.Connection, dev: str) -> DeviceRow | None:
+    """The LoRaWAN device of that EUI."""
+    row = connection.execute("SELECT row FROM devices WHERE dev = ?", (dev,)).fetchone()
+    return DeviceRow.from_dict(msgspec.json.decode(row[0])) if row else None
+
+
+def save_device(connection: sqlite3.Connection, row: DeviceRow) -> None:
+    """Add or replace a device."""
+    connection.execute(
+        "INSERT INTO devices (dev, row) VALUES (?, ?) ON CONFLICT (dev) DO UPDATE SET row = excluded.row",
+        (row.dev, msgspec.json.encode(row.as_dict())),
+    )
+
+
+def output_cursors(connection: sqlite3.Connection) -> dict[str, int]:
+    """Cursor by output name."""
+    return dict(connection.execute("SELECT name, cursor FROM outputs").fetchall())
+
+
+def set_cursors(connection: sqlite3.Connection, cursors: Mapping[str, int]) -> None:
+    """A cursor never goes back."""
+    for name, cursor in cursors.items():
+        connection.execute("UPDATE outputs SET cursor = max(cursor, ?) WHERE name = ?", (cursor, name))
+
+
+def ensure_outputs(connection: sqlite3.Connection, wanted: Iterable[tuple[str, bool]], now_us: int) -> dict[str, int]:
+    """Make a cursor for each (name, from_oldest) that has none: at now, or before the first row. Cursor by name."""
+    for name, from_oldest in wanted:
+        start = 0 if from_oldest else newest_id(connection)
+        connection.execute(
+            "INSERT INTO outputs (name, cursor, created_us) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
+            (name, start, now_us),
+        )
+    return output_cursors(connection)

@@ -1,0 +1,294 @@
+"""The one thread that writes. Submissions are gathered into one commit; each is answered after that commit.
+
+A submission that the database refuses fails alone; a commit that fails fails all its submissions, so that
+nothing is ever acknowledged that is not on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from brim_gateway.errors import StoreFault
+from brim_gateway.store import journal, registry
+from brim_gateway.store.database import Database, open_reader
+from brim_gateway.store.transaction import Committed, Transaction
+
+log = logging.getLogger("brim.store")
+T = TypeVar("T")
+
+BATCH_MOST = 2_000
+"""Submissions in one commit: more would make the first wait longer than the disk asks for."""
+CURSOR_LATEST_S = 1.0
+"""A cursor rides on the next commit, and waits no longer than this for one."""
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[sqlite3.Connection], Any]
+    deliver: Callable[[Any, Exception | None], None]
+    loop: asyncio.AbstractEventLoop | None
+    answer: Any = None
+    fault: Exception | None = None
+
+
+@dataclass(slots=True)
+class StoreHealth:
+    """For /health and /metrics. Times are monotonic seconds."""
+
+    commits: int = 0
+    readings_new: int = 0
+    readings_repeated: int = 0
+    failed_commits: int = 0
+    last_commit_s: float = 0.0
+    busy_since: float | None = None
+    last_fault: str | None = None
+    waiting: int = 0
+    newest_id: int = 0
+    cursors: dict[str, int] = field(default_factory=dict)
+
+
+class Store:
+    """The journal and the registry behind one writer thread.
+
+    ``linger_s``: how long a commit waits for company, and only while commits follow each other closely.
+    Every public method may be called from any thread.
+    """
+
+    def __init__(self, path: Path, linger_s: float = 0.02) -> None:
+        self.path = path
+        self.health = StoreHealth()
+        self._database = Database(path)
+        self._connection = self._database.connection
+        self._states = journal.StateCache(self._connection)
+        self._linger_s = linger_s
+        self._jobs: deque[_Job] = deque()
+        self._cursors: dict[str, int] = {}
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._listeners: list[Callable[[], None]] = []
+        self.health.newest_id = journal.newest_id(self._connection)
+        self.health.cursors = registry.output_cursors(self._connection)
+        self._thread = threading.Thread(target=self._run, name="brim-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, transaction: Transaction) -> asyncio.Future[Committed]:
+        """Queue ``transaction``; the future resolves in the running loop after the commit.
+
+        Fails with StoreFault where the disk refuses: then nothing of it is stored.
+        """
+        return self.run(lambda connection: self._apply(connection, transaction))
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Run ``work`` inside the next transaction; its GatewayError is handed on, its effects are undone."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def deliver(answer: T, fault: Exception | None) -> None:
+            if future.cancelled():
+                return
+            if fault is not None:
+                future.set_exception(fault)
+            else:
+                future.set_result(answer)
+
+        self._enqueue(_Job(work, deliver, loop))
+        return future
+
+    def run_blocking(self, work: Callable[[sqlite3.Connection], T], timeout_s: float = 30.0) -> T:
+        """``run`` for a thread that has no event loop."""
+        future: Future[T] = Future()
+
+        def deliver(answer: T, fault: Exception | None) -> None:
+            if fault is not None:
+                future.set_exception(fault)
+            else:
+                future.set_result(answer)
+
+        self._enqueue(_Job(work, deliver, None))
+        return future.result(timeout_s)
+
+    def note_cursor(self, output: str, cursor: int) -> None:
+        """``output`` has handed over every row up to ``cursor``. Written with the next commit or within a second."""
+        with self._wake:
+            self._cursors[output] = cursor
+            self._wake.notify()
+
+    def reader(self) -> sqlite3.Connection:
+        """A new read-only connection for one thread."""
+        return open_reader(self.path)
+
+    def on_commit(self, call: Callable[[], None]) -> None:
+        """``call`` (quick, any thread) after every commit that added to the journal."""
+        self._listeners.append(call)
+
+    def stuck_for_s(self) -> float:
+        """How long the oldest unfinished commit has been under way; 0 when the writer is idle."""
+        since = self.health.busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def waiting(self) -> int:
+        """Submissions that no commit has taken up yet."""
+        return len(self._jobs)
+
+    def close(self) -> None:
+        """Commit everything that was submitted, then close the file."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+
+    # The writer thread.
+
+    def _enqueue(self, job: _Job) -> None:
+        with self._wake:
+            if self._stopping:
+                raise StoreFault("the store is closing")
+            self._jobs.append(job)
+            if self.health.busy_since is None:
+                self.health.busy_since = time.monotonic()
+            self._wake.notify()
+
+    def _run(self) -> None:
+        last_commit = 0.0
+        while True:
+            batch, cursors = self._gather(last_commit)
+            if not batch and not cursors:
+                break
+            self._commit(batch, cursors)
+            last_commit = time.monotonic()
+            with self._wake:
+                self.health.busy_since = last_commit if self._jobs else None
+        self._database.close()
+
+    def _gather(self, last_commit: float) -> tuple[list[_Job], dict[str, int]]:
+        """Wait for work, then for company; empty when the store is closing and all is written."""
+        with self._wake:
+            while not self._jobs and not self._stopping:
+                left = CURSOR_LATEST_S - (time.monotonic() - last_commit) if self._cursors else None
+                if left is not None and left <= 0:
+                    break
+                self._wake.wait(left)
+            now = time.monotonic()
+            linger_until = now + self._linger_s
+            if self._jobs and now - last_commit < 10 * self._linger_s:
+                while len(self._jobs) < BATCH_MOST and not self._stopping:
+                    left = linger_until - time.monotonic()
+                    if left <= 0:
+                        break
+                    self._wake.wait(left)
+            batch = [self._jobs.popleft() for _ in range(min(len(self._jobs), BATCH_MOST))]
+            cursors, self._cursors = self._cursors, {}
+            return batch, cursors
+
+    def _commit(self, batch: list[_Job], cursors: dict[str, int]) -> None:
+        started = time.monotonic()
+        grew_from = self.health.newest_id
+        try:
+            self._transaction(batch, cursors)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the writer goes on and nobody is told "stored"
+            self.health.failed_commits += 1
+            self.health.last_fault = str(exc)
+            log.error("commit failed: %s; nothing of it was acknowledged", exc)
+            for job in batch:
+                job.answer, job.fault = None, StoreFault(f"{self.path}: {exc}")
+            with self._wake:
+                self._cursors = {**cursors, **self._cursors}
+        else:
+            self.health.last_fault = None
+            self.health.commits += 1
+            self.health.cursors.update(cursors)
+        self.health.last_commit_s = time.monotonic() - started
+        self._answer(batch)
+        if self.health.newest_id > grew_from:
+            for call in self._listeners:
+                call()
+
+    def _transaction(self, batch: list[_Job], cursors: dict[str, int]) -> None:
+        """All of ``batch`` in one commit; where one of them fails, again with each in its own savepoint."""
+        connection = self._connection
+        newest = self.health.newest_id
+        for guarded in (False, True):
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                for job in batch:
+                    self._do(job, guarded)
+                registry.set_cursors(connection, cursors)
+                connection.execute("COMMIT")
+                break
+            except Exception as exc:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._states.forget()
+                self.health.newest_id = newest
+                if guarded or _is_disk_fault(exc):
+                    raise
+        for job in batch:
+            if isinstance(job.answer, Committed):
+                new = sum(job.answer.new)
+                self.health.readings_new += new
+                self.health.readings_repeated += len(job.answer.new) - new
+
+    def _do(self, job: _Job, guarded: bool) -> None:
+        job.answer, job.fault = None, None
+        if not guarded:
+            job.answer = job.work(self._connection)
+            return
+        self._connection.execute("SAVEPOINT one")
+        try:
+            job.answer = job.work(self._connection)
+        except Exception as exc:
+            if _is_disk_fault(exc):
+                raise
+            self._connection.execute("ROLLBACK TO one")
+            self._states.forget()
+            job.answer, job.fault = None, exc
+        self._connection.execute("RELEASE one")
+
+    def _apply(self, connection: sqlite3.Connection, transaction: Transaction) -> Committed:
+        result = Committed()
+        for reading in transaction.readings:
+            journal.append(connection, self._states, reading, result)
+        for row in transaction.devices:
+            registry.save_device(connection, row)
+        for item in transaction.quarantine:
+            journal.set_aside(connection, item)
+        self.health.newest_id = max(self.health.newest_id, result.last_id)
+        return result
+
+    def forget_state(self, bin_name: str) -> None:
+        """Called inside ``run`` by work that removes a bin's state."""
+        self._states.forget(bin_name)
+
+    def _answer(self, batch: Iterable[_Job]) -> None:
+        """One call into each loop for the whole batch: waking a loop costs more than the answers do."""
+        by_loop: dict[asyncio.AbstractEventLoop | None, list[_Job]] = {}
+        for job in batch:
+            by_loop.setdefault(job.loop, []).append(job)
+        for loop, jobs in by_loop.items():
+            if loop is None:
+                _deliver(jobs)
+            else:
+                try:
+                    loop.call_soon_threadsafe(_deliver, jobs)
+                except RuntimeError:
+                    log.warning("%d answers had no event loop left to go to", len(jobs))
+
+
+def _is_disk_fault(exc: Exception) -> bool:
+    """The file or the disk, not one submission, is at fault."""
+    return isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.IntegrityError)
+
+
+def _deliver(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.deliver(job.answer, job.fault)
