@@ -1,0 +1,295 @@
+"""The ESP32: the one file that imports machine, esp32 and network. Everything is made when it is first asked for."""
+
+import gc
+import os
+import time
+
+import esp32
+import machine
+
+from brim.boards import heltec_v3 as board
+from brim.boards.files import FlashFile, read_text, write_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from brim.core.hal import Link
+    from brim.drivers.accelerometer import Accelerometer
+    from brim.drivers.ranger_uart import RangerUart
+    from brim.drivers.thermometer import Thermometer
+
+WATCHDOG_MS = 60000
+PERSON_MS = 600000  # the watchdog cannot be stopped: this is how long a person has at the REPL
+LORAWAN_BUDGET_MS = 20000
+WIFI_BUDGET_MS = 25000
+LEAST_SLEEP_S = 60
+MOST_SLEEP_S = 43200
+SETTINGS_FILE = "/settings.json"
+OUTBOX_FILE = "/outbox.bin"
+MAX_BLOB_BYTES = 1536  # a certificate
+MISSING_KEY = -0x1102  # ESP_ERR_NVS_NOT_FOUND
+
+
+class Clock:
+    """Ticks wrap at 2^30; time_s counts from 2000, through deep sleep, and drifts there."""
+
+    def ticks_ms(self) -> int:
+        return time.ticks_ms()
+
+    def ticks_us(self) -> int:
+        return time.ticks_us()
+
+    def sleep_ms(self, ms: int) -> None:
+        time.sleep_ms(ms)
+
+    def time_s(self) -> int:
+        return int(time.time())
+
+
+class Store:
+    """Named values in one NVS namespace, committed when the call returns."""
+
+    def __init__(self, namespace: str) -> None:
+        self._nvs = esp32.NVS(namespace)
+
+    def get(self, key: str) -> "bytes | None":
+        buffer = bytearray(MAX_BLOB_BYTES)
+        try:
+            size = self._nvs.get_blob(key, buffer)
+        except OSError:
+            return None
+        return bytes(buffer[:size])
+
+    def put(self, key: str, value: bytes) -> None:
+        self._nvs.set_blob(key, value)
+        self._nvs.commit()
+
+    def get_int(self, key: str) -> "int | None":
+        try:
+            return self._nvs.get_i32(key)
+        except OSError as error:
+            # Any other failure must not look like a number that was never stored.
+            if error.args and error.args[0] == MISSING_KEY:
+                return None
+            raise
+
+    def put_int(self, key: str, value: int) -> None:
+        self._nvs.set_i32(key, value)
+        self._nvs.commit()
+
+
+class RtcMemory:
+    def __init__(self) -> None:
+        self._rtc = machine.RTC()
+
+    def load(self) -> bytes:
+        return self._rtc.memory()
+
+    def save(self, data: bytes) -> None:
+        self._rtc.memory(data)
+
+
+class Identity:
+    """What provisioning wrote. Only what the bin's own link needs is read; a missing value is b"" or ""."""
+
+    def __init__(self, store: Store, dev_eui: bytes) -> None:
+        self.dev_eui = dev_eui
+        self.link = self._text(store, "link") or "lorawan"
+        self.name = self._text(store, "bin")
+        self.sf = 0  # set from the settings by whoever makes the link
+        if self.link == "wifi":
+            self.ssid = self._text(store, "ssid")
+            self.wifi_key = self._text(store, "wifi_key")
+            self.mqtt_host = self._text(store, "mqtt_host")
+            port = self._text(store, "mqtt_port")
+            self.mqtt_port = int(port) if port.isdigit() else 8883
+            self.tls_name = self._text(store, "tls_name") or self.mqtt_host
+            self.ca = store.get("ca") or b""
+            self.mqtt_pass = store.get("mqtt_pass")
+            self.cert = store.get("cert") if self.mqtt_pass is None else None
+            self.key = store.get("key") if self.cert else None
+        else:
+            self.join_eui = store.get("join_eui") or bytes(8)
+            self.app_key = store.get("app_key") or b""
+
+    def _text(self, store: Store, key: str) -> str:
+        try:
+            return (store.get(key) or b"").decode()
+        except ValueError:
+            return ""
+
+
+class Device:
+    """See brim.core.hal.Device. Making one arms the watchdog; nothing else happens before that."""
+
+    def __init__(self) -> None:
+        self._watchdog = machine.WDT(timeout=WATCHDOG_MS)
+        self.cold = machine.reset_cause() != machine.DEEPSLEEP_RESET
+        self.clock = Clock()
+        self.store = Store("brim")
+        self.rtc = RtcMemory()
+        self.flash = FlashFile(OUTBOX_FILE)
+        self._identity: "Identity | None" = None
+        self._i2c: "Any" = None
+
+    @property
+    def identity(self) -> "Identity | None":
+        """None while the bin is not provisioned."""
+        if self._identity is None:
+            store = Store("brim_id")
+            dev_eui = store.get("dev_eui")
+            if dev_eui is not None and len(dev_eui) == 8:
+                self._identity = Identity(store, dev_eui)
+        return self._identity
+
+    @property
+    def budget_ms(self) -> int:
+        identity = self.identity
+        return WIFI_BUDGET_MS if identity and identity.link == "wifi" else LORAWAN_BUDGET_MS
+
+    def load_settings(self) -> str:
+        return read_text(SETTINGS_FILE, 1024)
+
+    def save_settings(self, text: str) -> None:
+        write_text(SETTINGS_FILE, text)
+
+    def make_link(self, state: "bytes | None", slept_s: int) -> "Link":
+        """The bin's own link; only its code is loaded."""
+        identity = self.identity
+        if identity is None:
+            raise ValueError("no identity")
+        gc.collect()
+        if identity.link == "wifi":
+            import network
+
+            from brim.links.wifi_link import WifiLink
+
+            return WifiLink(network.WLAN(network.WLAN.IF_STA), identity, self.clock)
+        from brim.links.lorawan_link import LorawanLink
+
+        return LorawanLink(self._radio(), state, self.store, identity, _cipher, self.clock, os.urandom, slept_s)
+
+    def _radio(self) -> "Any":
+        from brim.drivers.sx1262 import SX1262
+
+        out, pin = machine.Pin.OUT, machine.Pin
+        spi = machine.SPI(
+            board.RADIO_SPI,
+            baudrate=8000000,
+            polarity=0,
+            phase=0,
+            sck=pin(board.RADIO_SCK),
+            mosi=pin(board.RADIO_MOSI),
+            miso=pin(board.RADIO_MISO),
+        )
+        dio1 = pin(board.RADIO_DIO1, pin.IN)
+
+        def wait_dio1(timeout_ms: int) -> bool:
+            """Light sleep until DIO1 is high, at most timeout_ms; whether it is high."""
+            esp32.wake_on_ext0(dio1, esp32.WAKEUP_ANY_HIGH)
+            machine.lightsleep(timeout_ms)
+            return bool(dio1.value())
+
+        return SX1262(
+            spi,
+            pin(board.RADIO_CS, out, value=1),
+            pin(board.RADIO_RESET, out, value=1),
+            pin(board.RADIO_BUSY, pin.IN),
+            dio1,
+            wait_dio1,
+            self.clock,
+            board.RADIO_TCXO_MV,
+            board.RADIO_DIO2_RF_SWITCH,
+        )
+
+    def ranger(self) -> "RangerUart":
+        from brim.drivers.ranger_uart import READ_TIMEOUT_MS, RangerUart
+
+        rail = _switch(board.RANGER_POWER, board.RANGER_POWER_ON)
+
+        def open_uart() -> "Any":
+            return machine.UART(
+                board.RANGER_UART,
+                baudrate=9600,
+                tx=board.RANGER_TX,
+                rx=board.RANGER_RX,
+                timeout=READ_TIMEOUT_MS,
+            )
+
+        return RangerUart(rail, open_uart)
+
+    def _bus(self) -> "Any":
+        if self._i2c is None:
+            pin = machine.Pin
+            self._i2c = machine.I2C(board.I2C_ID, scl=pin(board.I2C_SCL), sda=pin(board.I2C_SDA), freq=400000)
+        return self._i2c
+
+    def thermometer(self) -> "Thermometer":
+        from brim.drivers.thermometer import Thermometer
+
+        return Thermometer(self._bus())
+
+    def accelerometer(self) -> "Accelerometer":
+        from brim.drivers.accelerometer import Accelerometer
+
+        return Accelerometer(self._bus(), self.clock)
+
+    def battery_mv(self) -> int:
+        from brim.drivers.battery import Battery
+
+        # 11 dB: the divided voltage of a fresh cell is within 150..2450 mV.
+        adc = machine.ADC(machine.Pin(board.BATTERY_ADC), atten=machine.ADC.ATTN_11DB)
+        enable = _switch(board.BATTERY_ENABLE, board.BATTERY_ENABLE_ON)
+        return Battery(adc, enable, board.BATTERY_RATIO_PERMILLE).millivolts()
+
+    def feed(self) -> None:
+        self._watchdog.feed()
+
+    def hand_over(self) -> None:
+        """A person has interrupted: the watchdog gives them time."""
+        self._watchdog = machine.WDT(timeout=PERSON_MS)
+
+    def log(self, text: str) -> None:
+        print(text)
+
+    def reset_cause(self) -> int:
+        return machine.reset_cause()
+
+    def board_name(self) -> str:
+        return board.NAME
+
+    def reboot(self) -> None:
+        machine.reset()
+
+    def deepsleep(self, seconds: int) -> None:
+        """Sleep 60 s .. 12 h: a negative value would sleep for ever."""
+        machine.deepsleep(1000 * min(MOST_SLEEP_S, max(LEAST_SLEEP_S, seconds)))
+
+
+def _switch(number: int, on_level: int) -> "Any":
+    """A function(on) for an output that begins switched off."""
+    pin = machine.Pin(number, machine.Pin.OUT, value=1 - on_level)
+
+    def switch(on: bool) -> None:
+        pin.value(on_level if on else 1 - on_level)
+
+    return switch
+
+
+class _cipher:
+    """AES-128 in ECB over one key. cryptolib's object does one direction only, so there are two."""
+
+    def __init__(self, key: bytes) -> None:
+        from cryptolib import aes
+
+        self.encrypt = aes(key, 1).encrypt
+        self._decrypt: "Any" = None
+        self._key = key
+
+    def decrypt(self, block: bytes) -> bytes:
+        from cryptolib import aes
+
+        if self._decrypt is None:
+            self._decrypt = aes(self._key, 1).decrypt
+        return self._decrypt(block)  # type: ignore[no-any-return]

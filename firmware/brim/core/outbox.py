@@ -1,0 +1,264 @@
+"""Readings that nobody else is known to hold: the newest in RTC memory, the overflow in one flash file.
+
+A record is packed and of fixed size. When the ring is full its oldest batch goes to the file; when the file is full its
+oldest go and are counted. Whatever moment the bin dies in, a reading is in one of the two or in both, never in none.
+"""
+
+import struct
+
+from brim.wire.report import (
+    BATTERY_OFFSET_MV,
+    BATTERY_STEP_MV,
+    MAX_AGE_S,
+    MAX_DISTANCE_MM,
+    MAX_GAP_S,
+    NUMBER_STATUSES,
+    STATUSES,
+    Reading,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Protocol
+
+    from brim.core.rtc_state import RtcState
+
+    class Flash(Protocol):
+        """One file; every call is all or nothing, OSError when it did not happen."""
+
+        def size(self) -> int:
+            """Bytes in the file, 0 if there is none."""
+
+        def read(self, offset: int, size: int) -> bytes: ...
+        def append(self, data: bytes) -> None: ...
+        def replace(self, head: bytes, keep_from: int, tail: bytes) -> None:
+            """The file becomes head + what it had from keep_from on + tail."""
+
+
+# epoch seq at_s status echoes distance spread temperature battery events config
+RECORD = ">HHIBBHBbBHB"
+RECORD_BYTES = struct.calcsize(RECORD)
+RING_RECORDS = 60
+BATCH = 16
+FLASH_RECORDS = 688  # a week at one reading each 15 minutes
+HEAD = b"BO1"
+HEAD_BYTES = 4
+WINDOW = 32  # records of the file whose acknowledgement is remembered one by one
+NO_TEMP = -128
+
+
+def pack_record(reading: Reading, at_s: int) -> bytes:
+    """One reading, measured at `at_s` of the bin's own time, as a record."""
+    return struct.pack(
+        RECORD,
+        reading.epoch,
+        reading.seq,
+        at_s & 0xFFFFFFFF,
+        STATUSES.index(reading.status),
+        reading.echoes or 0,
+        min(reading.distance_mm or 0, MAX_DISTANCE_MM),
+        min(255, reading.spread_mm or 0),
+        NO_TEMP if reading.temperature_c is None else max(-127, min(127, reading.temperature_c)),
+        0
+        if reading.battery_mv is None
+        else max(1, min(255, (reading.battery_mv - BATTERY_OFFSET_MV) // BATTERY_STEP_MV + 1)),
+        reading.events or 0,
+        reading.config_version or 0,
+    )
+
+
+def key_of(record: bytes) -> "tuple[int, int]":
+    """(epoch, seq) of a record."""
+    return struct.unpack_from(">HH", record, 0)
+
+
+def at_of(record: bytes) -> int:
+    """The bin's own time of a record's measurement, in seconds."""
+    return struct.unpack_from(">I", record, 4)[0]  # type: ignore[no-any-return]
+
+
+def unpack_record(record: bytes, now_s: int) -> Reading:
+    """The reading of a record with its age at `now_s`. Two seconds or less are none (three bytes saved)."""
+    epoch, seq, at_s, status, echoes, distance, spread, temp, battery, events, config = struct.unpack(RECORD, record)
+    age_s = min(MAX_AGE_S, max(0, now_s - at_s))
+    number = STATUSES[status] in NUMBER_STATUSES
+    return Reading(
+        epoch,
+        seq,
+        STATUSES[status],
+        distance_mm=distance if number else None,
+        spread_mm=spread if number else None,
+        echoes=echoes,
+        age_s=age_s if age_s > 2 else 0,
+        temperature_c=None if temp == NO_TEMP else temp,
+        battery_mv=(battery - 1) * BATTERY_STEP_MV + BATTERY_OFFSET_MV if battery else None,
+        events=events,
+        config_version=config,
+    )
+
+
+def _sound(record: bytes) -> bool:
+    return len(record) == RECORD_BYTES and key_of(record)[1] > 0 and record[8] < len(STATUSES)
+
+
+def follows(older: bytes, newer: bytes) -> bool:
+    """Whether `older` can ride in short form behind `newer`: the seq directly before it, in reach of the gap field."""
+    epoch, seq = key_of(newer)
+    return key_of(older) == (epoch, seq - 1) and 0 <= at_of(newer) - at_of(older) <= MAX_GAP_S
+
+
+class Outbox:
+    """The queue over `state.ring` and `flash`. The caller saves the state after every change."""
+
+    def __init__(self, state: "RtcState", flash: "Flash") -> None:
+        self.state = state
+        self.flash = flash
+        self.fault: "str | None" = None
+        self.last_at_s = 0  # of the newest record that a boot without RTC memory found in the file
+        if len(state.ring) % RECORD_BYTES:
+            state.ring = b""
+        if state.fresh:
+            self._recover()
+
+    def _recover(self) -> None:
+        """After a boot without RTC memory everything in the file is pending."""
+        state = self.state
+        state.flash_generation = -1
+        try:
+            if self._open_file():
+                newest = self._file_record(state.flash_count - 1)
+                self.last_at_s = at_of(newest) if newest else 0
+        except OSError:
+            self.fault = "flash"
+            state.flash_generation = 0
+
+    def _open_file(self) -> bool:
+        """Whether the file has records. Its count counts; if it is not the file we know, all of it is pending."""
+        state = self.state
+        count = (self.flash.size() - HEAD_BYTES) // RECORD_BYTES
+        head = self.flash.read(0, HEAD_BYTES) if count > 0 else b""
+        if len(head) != HEAD_BYTES or head[:3] != HEAD:
+            state.flash_generation = state.flash_count = state.flash_skip = state.flash_held = 0
+            return False
+        if head[3] != state.flash_generation or state.flash_skip > count:
+            state.flash_generation, state.flash_skip, state.flash_held = head[3], 0, 0
+        state.flash_count = count
+        return True
+
+    def _file_record(self, index: int) -> "bytes | None":
+        """A record of the file, None if it is damaged; OSError if the file cannot be read."""
+        record = self.flash.read(HEAD_BYTES + index * RECORD_BYTES, RECORD_BYTES)
+        return record if _sound(record) else None
+
+    def __len__(self) -> int:
+        state = self.state
+        held = 0
+        for bit in range(WINDOW):
+            held += state.flash_held >> bit & 1
+        return state.flash_count - state.flash_skip - held + len(state.ring) // RECORD_BYTES
+
+    def push(self, record: bytes) -> None:
+        """Take a record in; the ring's oldest batch moves to flash when the ring is full."""
+        if len(self.state.ring) >= RING_RECORDS * RECORD_BYTES:
+            self._spill()
+        self.state.ring += record
+
+    def _spill(self) -> None:
+        state = self.state
+        batch = state.ring[: BATCH * RECORD_BYTES]
+        state.ring = state.ring[BATCH * RECORD_BYTES :]
+        try:
+            has_file = self._open_file()
+            pending = state.flash_count - state.flash_skip
+            over = max(0, pending + BATCH - FLASH_RECORDS)
+            if has_file and pending and not over and state.flash_skip < FLASH_RECORDS // 4:
+                self.flash.append(batch)
+                state.flash_count += BATCH
+                return
+            # A new file without what is held elsewhere and without what no longer fits.
+            leave = state.flash_skip + over
+            generation = (state.flash_generation + 1) & 0xFF
+            self.flash.replace(HEAD + bytes((generation,)), HEAD_BYTES + leave * RECORD_BYTES, batch)
+            state.flash_generation = generation
+            state.flash_count = state.flash_count - leave + BATCH
+            state.flash_skip = 0
+            state.flash_held >>= over
+            state.dropped += over
+        except OSError:
+            self.fault = "flash"
+            state.dropped += BATCH
+
+    def _file_pending(self) -> "Iterator[tuple[int, bytes | None]]":
+        """(index, record or None if it is damaged) of what the file holds, oldest first."""
+        state = self.state
+        if state.flash_count <= state.flash_skip:
+            return
+        try:
+            if not self._open_file():
+                return
+            for index in range(state.flash_skip, state.flash_count):
+                bit = index - state.flash_skip
+                if bit >= WINDOW or (bit >= 0 and not state.flash_held >> bit & 1):
+                    yield index, self._file_record(index)
+        except OSError:
+            self.fault = "flash"
+
+    def oldest(self, limit: int, skip: "Callable[[int, int], bool] | None" = None) -> "list[bytes]":
+        """Up to `limit` records, oldest first, without those for which skip(epoch, seq) is true."""
+        found: "list[bytes]" = []
+        for _, record in self._file_pending():
+            if len(found) >= limit:
+                return found
+            if record is not None and not (skip and skip(*key_of(record))):
+                found.append(record)
+        for at in range(0, len(self.state.ring), RECORD_BYTES):
+            if len(found) >= limit:
+                break
+            record = self.state.ring[at : at + RECORD_BYTES]
+            if not (skip and skip(*key_of(record))):
+                found.append(record)
+        return found
+
+    def newest(self, limit: int) -> "list[bytes]":
+        """The newest record and up to limit - 1 that directly precede it, newest first; [] when the ring is empty."""
+        ring = self.state.ring
+        found: "list[bytes]" = []
+        for at in range(len(ring) - RECORD_BYTES, -1, -RECORD_BYTES):
+            record = ring[at : at + RECORD_BYTES]
+            if len(found) >= limit or (found and not follows(record, found[-1])):
+                break
+            found.append(record)
+        return found
+
+    def backlog(self, epoch: int, seq: int) -> int:
+        """seq minus the oldest seq of `epoch` that is held here (0 if none is older)."""
+        other = self.oldest(1, lambda its_epoch, its_seq: its_epoch != epoch)
+        return max(0, seq - key_of(other[0])[1]) if other else 0
+
+    def acknowledge(self, covers: "Callable[[int, int], bool]") -> "tuple[int, int] | None":
+        """Drop what covers(epoch, seq) says is held elsewhere; the last (epoch, seq) dropped or None."""
+        state = self.state
+        dropped = None
+        for index, record in self._file_pending():
+            bit = index - state.flash_skip
+            if bit >= WINDOW:
+                break
+            if record is not None:
+                if not covers(*key_of(record)):
+                    continue
+                dropped = key_of(record)
+            # A damaged record is no reading any more: it goes with the rest.
+            state.flash_held |= 1 << bit
+            while state.flash_held & 1:
+                state.flash_held >>= 1
+                state.flash_skip += 1
+        kept = []
+        for at in range(0, len(state.ring), RECORD_BYTES):
+            record = state.ring[at : at + RECORD_BYTES]
+            if covers(*key_of(record)):
+                dropped = key_of(record)
+            else:
+                kept.append(record)
+        state.ring = b"".join(kept)
+        return dropped

@@ -1,0 +1,112 @@
+"""What outlives deep sleep: packed into RTC memory with magic, version, length and CRC-32; anything else is garbage."""
+
+import binascii
+import struct
+
+from brim.core.policy import Last
+from brim.core.settings import defaults, pack, unpack
+from brim.wire.report import STATUSES
+
+MAGIC = 0x4272
+VERSION = 1
+HEAD = ">HBH"
+HEAD_BYTES = 5
+CRC_BYTES = 4
+# epoch seq | clock base, saved at | last status, has distance, distance, events, at | dropped | retry
+# | flash generation, skip, count, held | wakes
+BODY = ">HHIIBBHHIHBBHHII"
+BODY_BYTES = struct.calcsize(BODY)
+MAX_BYTES = 2048
+MAX_LINK_BYTES = 300
+NO_STATUS = 0xFF
+
+
+class RtcState:
+    """`fresh`: nothing usable was found. `base_s` is added to the clock, so that time never runs backwards over a boot.
+    `ring` and the flash_ fields belong to the outbox, `link` to the link."""
+
+    def __init__(self) -> None:
+        self.fresh = True
+        self.epoch = 0
+        self.seq = 0
+        self.base_s = 0
+        self.saved_at_s = 0
+        self.last = Last()
+        self.dropped = 0
+        self.retry = False
+        self.flash_generation = 0
+        self.flash_skip = 0
+        self.flash_count = 0
+        self.flash_held = 0
+        self.wakes = 0
+        self.settings = defaults()
+        self.link = b""
+        self.ring = b""
+
+    def pack(self) -> bytes:
+        """The bytes for RTC memory. A link state that is too long is left out: the link then starts from its store."""
+        last = self.last
+        link = self.link if len(self.link) <= MAX_LINK_BYTES else b""
+        body = struct.pack(
+            BODY,
+            self.epoch,
+            self.seq,
+            self.base_s,
+            self.saved_at_s & 0xFFFFFFFF,
+            NO_STATUS if last.status is None else STATUSES.index(last.status),
+            0 if last.distance_mm is None else 1,
+            last.distance_mm or 0,
+            last.events,
+            last.at_s & 0xFFFFFFFF,
+            min(self.dropped, 0xFFFF),
+            1 if self.retry else 0,
+            self.flash_generation,
+            self.flash_skip,
+            self.flash_count,
+            self.flash_held,
+            self.wakes & 0xFFFFFFFF,
+        )
+        for part in (pack(self.settings), link, self.ring):
+            body += struct.pack(">H", len(part)) + part
+        data = struct.pack(HEAD, MAGIC, VERSION, len(body)) + body
+        return data + struct.pack(">I", binascii.crc32(data) & 0xFFFFFFFF)
+
+
+def _parts(data: bytes, at: int) -> "list[bytes]":
+    parts = []
+    for _ in range(3):
+        if at + 2 > len(data):
+            return []
+        size = struct.unpack_from(">H", data, at)[0]
+        at += 2
+        parts.append(data[at : at + size])
+        at += size
+    return parts if at == len(data) else []
+
+
+def load(data: bytes) -> RtcState:
+    """The state in RTC memory, or a fresh one; never raises."""
+    state = RtcState()
+    data = bytes(data)
+    if not HEAD_BYTES + BODY_BYTES + CRC_BYTES <= len(data) <= MAX_BYTES:
+        return state
+    magic, version, length = struct.unpack_from(HEAD, data, 0)
+    end = HEAD_BYTES + length
+    if magic != MAGIC or version != VERSION or length < BODY_BYTES or end + CRC_BYTES > len(data):
+        return state
+    if struct.unpack_from(">I", data, end)[0] != binascii.crc32(data[:end]) & 0xFFFFFFFF:
+        return state
+    body = struct.unpack_from(BODY, data, HEAD_BYTES)
+    parts = _parts(data[:end], HEAD_BYTES + BODY_BYTES)
+    settings = unpack(parts[0]) if parts else None
+    if settings is None or (body[4] != NO_STATUS and body[4] >= len(STATUSES)):
+        return state
+    state.epoch, state.seq, state.base_s, state.saved_at_s = body[:4]
+    if body[4] != NO_STATUS:
+        state.last = Last(STATUSES[body[4]], body[6] if body[5] else None, body[7], body[8])
+    state.dropped = body[9]
+    state.retry = bool(body[10])
+    state.flash_generation, state.flash_skip, state.flash_count, state.flash_held, state.wakes = body[11:]
+    state.settings, state.link, state.ring = settings, parts[1], parts[2]
+    state.fresh = False
+    return state
