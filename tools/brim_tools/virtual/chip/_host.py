@@ -1,7 +1,8 @@
 """The wire between the interpreter and the chip models, which live in the host process.
 
 A request is `op, heap bytes in use (u32) or 0, length (u16), data`, an answer `length (u16), data`. Everything a
-chip knows stays on the host, so that the bin's heap holds only what it would hold on an ESP32.
+chip knows stays on the host, so that the bin's heap holds only what it would hold on an ESP32. The operations
+(`_host.PIN_GET` ...) are those of brim_tools.virtual.chip_calls: the image builder puts in their numbers.
 """
 
 import gc
@@ -17,36 +18,6 @@ _head = bytearray(7)
 _length = bytearray(2)
 _watch_heap = os.getenv("BRIM_WATCH_HEAP") == "1"
 
-(
-    BOOT,
-    PIN_GET,
-    PIN_SET,
-    SPI,
-    UART_OPEN,
-    UART_READ,
-    UART_WRITE,
-    UART_ANY,
-    I2C_READ,
-    I2C_WRITE,
-    ADC_UV,
-    RTC_MEMORY,
-    NVS_GET,
-    NVS_SET,
-    NVS_ERASE,
-    NVS_COMMIT,
-    TICKS_US,
-    TIME_S,
-    SLEEP_US,
-    LIGHT_SLEEP,
-    DEEP_SLEEP,
-    RESET,
-    WATCHDOG,
-    WAKE_ON,
-    FLASH_READ,
-    FLASH_WRITE,
-    FLASH_ERASE,
-    WLAN,
-) = range(28)
 
 
 def call(op, data=b""):
