@@ -14,7 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from brim.core.hal import Link
     from brim.drivers.accelerometer import Accelerometer
     from brim.drivers.ranger_uart import RangerUart
     from brim.drivers.thermometer import Thermometer
@@ -27,7 +26,8 @@ LEAST_SLEEP_S = 60
 MOST_SLEEP_S = 43200
 SETTINGS_FILE = "/settings.json"
 OUTBOX_FILE = "/outbox.bin"
-MAX_BLOB_BYTES = 1536  # a certificate
+MAX_BLOB_BYTES = 320
+MAX_CERTIFICATE_BYTES = 1536
 MISSING_KEY = -0x1102  # ESP_ERR_NVS_NOT_FOUND
 
 
@@ -35,10 +35,10 @@ class Clock:
     """Ticks wrap at 2^30; time_s counts from 2000, through deep sleep, and drifts there."""
 
     def ticks_ms(self) -> int:
-        return time.ticks_ms()
+        return time.ticks_ms()  # type: ignore[return-value]
 
     def ticks_us(self) -> int:
-        return time.ticks_us()
+        return time.ticks_us()  # type: ignore[return-value]
 
     def sleep_ms(self, ms: int) -> None:
         time.sleep_ms(ms)
@@ -53,8 +53,8 @@ class Store:
     def __init__(self, namespace: str) -> None:
         self._nvs = esp32.NVS(namespace)
 
-    def get(self, key: str) -> "bytes | None":
-        buffer = bytearray(MAX_BLOB_BYTES)
+    def get(self, key: str, limit: int = MAX_BLOB_BYTES) -> "bytes | None":
+        buffer = bytearray(limit)
         try:
             size = self._nvs.get_blob(key, buffer)
         except OSError:
@@ -105,10 +105,10 @@ class Identity:
             port = self._text(store, "mqtt_port")
             self.mqtt_port = int(port) if port.isdigit() else 8883
             self.tls_name = self._text(store, "tls_name") or self.mqtt_host
-            self.ca = store.get("ca") or b""
+            self.ca = store.get("ca", MAX_CERTIFICATE_BYTES) or b""
             self.mqtt_pass = store.get("mqtt_pass")
-            self.cert = store.get("cert") if self.mqtt_pass is None else None
-            self.key = store.get("key") if self.cert else None
+            self.cert = store.get("cert", MAX_CERTIFICATE_BYTES) if self.mqtt_pass is None else None
+            self.key = store.get("key", MAX_CERTIFICATE_BYTES) if self.cert else None
         else:
             self.join_eui = store.get("join_eui") or bytes(8)
             self.app_key = store.get("app_key") or b""
@@ -154,7 +154,7 @@ class Device:
     def save_settings(self, text: str) -> None:
         write_text(SETTINGS_FILE, text)
 
-    def make_link(self, state: "bytes | None", slept_s: int) -> "Link":
+    def make_link(self, state: "bytes | None", slept_s: int) -> "Any":
         """The bin's own link; only its code is loaded."""
         identity = self.identity
         if identity is None:

@@ -49,7 +49,7 @@ class Wake:
             self.state.settings, good = from_json(device.load_settings())
             if not good:
                 self.log_fault("settings")
-        if self.state.fresh:
+        if not self.state.epoch:  # a fresh state, or one whose epoch could not be committed yet
             self.raise_epoch()
         self.state.wakes += 1
 
@@ -114,7 +114,7 @@ class Wake:
         events = events_of(measured, tilted, battery_mv, state.last.events, state.settings)
         if not (always or decide(state.last, measured, events, at_s, state.settings)):
             return
-        if state.seq >= MAX_SEQ or not self.epoch_ok:
+        if state.seq >= MAX_SEQ:
             self.raise_epoch()
         if not self.epoch_ok:
             return
