@@ -277,7 +277,7 @@ class NetworkServer:
 
     def queue(self, dev: str, f_port: int, payload: bytes, now_us: int, expires_us: int) -> bool:
         """Keep a payload for the next uplink of `dev`. False: unknown device, wrong port or length, or too many."""
-        if dev not in self._rows or not 1 <= f_port <= 223 or not 0 < len(payload) <= MAX_QUEUED_BYTES:
+        if self._rows.get(dev) is None or not 1 <= f_port <= 223 or not 0 < len(payload) <= MAX_QUEUED_BYTES:
             return False
         queue = self._queues.setdefault(dev, deque())
         self._drop_expired(queue, now_us)
