@@ -1,1 +1,1 @@
-"""What comes in: concentrators by UDP, Wi-Fi bins by MQTT."""
+"""How readings come into the gateway."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from brim.core.fill import fill_permille
+
 from brim_gateway.model import BinRecord, Measured, Radio, Reading
 
 AGE_DRIFT_DIVISOR = 10
 """A bin's clock in deep sleep may be a tenth off, so an age is uncertain by a tenth of itself…"""
 LINK_UNCERTAINTY_S = 2
 """…and by the time that the report was under way."""
-
-
-def fill_pct(distance_mm: int, empty_mm: int, full_mm: int) -> int:
-    """How full, 0 to 100, for a distance between the empty bin's and the full one's (empty_mm > full_mm)."""
-    span = empty_mm - full_mm
-    return max(0, min(100, ((empty_mm - distance_mm) * 100 + span // 2) // span))
 
 
 def to_reading(
@@ -47,7 +43,13 @@ def to_reading(
         battery_mv=measured.battery_mv,
         events=measured.events,
         config_version=measured.config_version,
-        fill_pct=None if distance_mm is None else fill_pct(distance_mm, record.empty_mm, record.full_mm),
+        fill_pct=None
+        if distance_mm is None
+        else (fill_permille(distance_mm, record.empty_mm, record.full_mm) + 5) // 10,
         link=record.link,
         radio=radio,
     )
+
+
+def _fill_pct(distance_mm: int, record: BinRecord) -> int:
+    return (fill_permille(distance_mm, record.empty_mm, record.full_mm) + 5) // 10

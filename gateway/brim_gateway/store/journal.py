@@ -43,13 +43,17 @@ class StateCache:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._states: dict[str, BinState | None] = {}
+        self._states: dict[str, BinState] = {}
 
     def get(self, bin_name: str) -> BinState | None:
-        if bin_name not in self._states:
+        # One look-up: another thread may forget the bin at any time.
+        state = self._states.get(bin_name)
+        if state is None:
             row = self._connection.execute("SELECT state FROM bin_states WHERE bin = ?", (bin_name,)).fetchone()
-            self._states[bin_name] = _state(row[0]) if row else None
-        return self._states[bin_name]
+            state = _state(row[0]) if row else None
+            if state is not None:
+                self._states[bin_name] = state
+        return state
 
     def put(self, state: BinState) -> None:
         self._states[state.bin] = state

@@ -151,12 +151,14 @@ class Store:
 
     def _enqueue(self, job: _Job) -> None:
         with self._wake:
-            if self._stopping:
-                raise StoreFault("the store is closing")
-            self._jobs.append(job)
+            closing = self._stopping
+            if not closing:
+                self._jobs.append(job)
             if self.health.busy_since is None:
                 self.health.busy_since = time.monotonic()
             self._wake.notify()
+        if closing:
+            job.deliver(None, StoreFault("the store is closing"))
 
     def _run(self) -> None:
         last_commit = 0.0

@@ -1,0 +1,259 @@
+"""Receptions of concentrators on their way into the journal, and what is answered to the bins.
+
+Order: verify and decrypt → commit readings and counters → PUSH_ACK → after the copy window choose the answer →
+commit its counter → send it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from brim.wire.command import encode_commands
+from brim.wire.ports import PORT_COMMAND, PORT_REPORT
+
+from brim_gateway.decoders.brim import Decoded
+from brim_gateway.decoders.table import DECODERS
+from brim_gateway.errors import DecodeError, StoreFault
+from brim_gateway.fleet.acks import acknowledgement, oldest_wanted
+from brim_gateway.fleet.directory import Directory
+from brim_gateway.ingest.arrival import to_reading
+from brim_gateway.model import Radio, Reading
+from brim_gateway.network.device import DeviceRow
+from brim_gateway.network.reception import Downlink, Reception, UplinkResult
+from brim_gateway.network.server import NetworkServer
+from brim_gateway.ratelog import RateLog
+from brim_gateway.store.journal import held_seqs
+from brim_gateway.store.store import Store
+from brim_gateway.store.transaction import Quarantined, Transaction
+
+log = logging.getLogger("brim.lorawan")
+
+COPY_WINDOW_S = 0.2
+COMMAND_LIVES_US = 6 * 3_600_000_000
+STORE_QUEUE_MOST = 20_000
+"""Receptions beyond this wait for no commit: they are dropped unacknowledged, and counted."""
+UNANSWERED_MOST = 1_000
+KNOWN_MOST = 10_000
+
+
+class Sender(Protocol):
+    """The concentrators' endpoint: gives the token that TX_ACK will name, or None without a path."""
+
+    def send(self, gateway: str, txpk: dict[str, Any]) -> bytes | None: ...
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What the receptions of one datagram come to."""
+
+    readings: list[Reading] = field(default_factory=list)
+    devices: dict[str, DeviceRow] = field(default_factory=dict)
+    quarantine: list[Quarantined] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+    reports: list[tuple[str, Decoded]] = field(default_factory=list)
+    copies: int = 0
+
+
+class LorawanIngest:
+    """One for the daemon. ``clock_us`` is UTC; ``reader`` is the loop's own read-only connection."""
+
+    def __init__(
+        self,
+        server: NetworkServer,
+        store: Store,
+        directory: Directory,
+        reader: sqlite3.Connection,
+        *,
+        clock_us: Callable[[], int],
+        trust_time: bool,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.sender: Sender | None = None
+        self.server = server
+        self.last_heard: dict[str, int] = {}
+        self._store = store
+        self._directory = directory
+        self._reader = reader
+        self._clock_us = clock_us
+        self._trust_time = trust_time
+        self._rate_log = RateLog(log)
+        self._sent: dict[tuple[str, bytes], Downlink] = {}
+        self._offset_us: dict[str, int] = {}
+        self._joined: set[str] = set()
+        self._oldest: dict[tuple[str, int], int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def on_pull(self, gateway: str) -> None:
+        """A concentrator has opened its downlink path."""
+        self.server.on_pull(gateway, self._clock_us())
+
+    def on_push(self, gateway: str, receptions: Iterable[Reception], ack: Callable[[], None]) -> None:
+        """``ack`` is called once everything in the datagram is committed; never if that fails."""
+        if self._store.waiting() > STORE_QUEUE_MOST:
+            self._refuse("store is behind", gateway)
+            return
+        now_us = self._clock_us()
+        self.last_heard[gateway] = now_us
+        if len(self.last_heard) > UNANSWERED_MOST:
+            self.last_heard.pop(next(iter(self.last_heard)))
+        batch = _Batch()
+        for reception in receptions:
+            self._one(reception, now_us, batch)
+        if not (batch.readings or batch.devices or batch.quarantine or batch.copies):
+            ack()
+            return
+        self._spawn(self._commit(batch, ack))
+
+    def _one(self, reception: Reception, now_us: int, batch: _Batch) -> None:
+        self.counters["receptions"] += 1
+        # A recording is played faster than it happened: its own clock keeps frames apart.
+        trusted = self._trust_time and reception.time_us is not None
+        server_now_us = reception.time_us if trusted and reception.time_us is not None else now_us
+        result = self.server.on_uplink(reception, server_now_us)
+        self.counters[result.kind] += 1
+        if result.kind == "refused":
+            self._refuse(result.reason or "unknown", f"{result.dev or ''} by {reception.gateway}")
+            return
+        dev = result.dev or ""
+        for row in result.updates:
+            batch.devices[row.dev] = row
+        if result.kind == "copy":
+            batch.copies += 1
+        if result.kind == "join":
+            log.info("join of %s accepted", dev)
+            self._joined.add(dev)
+        if result.kind == "data" and result.f_port:
+            self._decode(result, now_us, trusted, batch)
+        if result.answer_due:
+            self._offset_us[dev] = server_now_us - now_us
+            batch.answers.append(dev)
+
+    def _decode(self, result: UplinkResult, now_us: int, trusted: bool, batch: _Batch) -> None:
+        dev, reception = result.dev or "", result.reception
+        record = self._directory.by_dev.get(dev)
+        if record is None or reception is None:
+            self._refuse("unknown device", dev)
+            return
+        try:
+            if record.decoder == "brim" and result.f_port != PORT_REPORT:
+                raise DecodeError(f"FPort {result.f_port} carries no report")
+            decoded = DECODERS[record.decoder](result.payload)
+        except DecodeError as exc:
+            self.counters["quarantined"] += 1
+            self._rate_log.note("undecodable frame", f"{dev}: {exc}")
+            batch.quarantine.append(Quarantined(dev, "lorawan", now_us, str(exc), result.payload))
+            return
+        radio = Radio(
+            "lorawan", reception.rssi_dbm, reception.snr_db, reception.sf, reception.freq_hz, reception.gateway
+        )
+        batch.readings += [
+            to_reading(
+                one,
+                record,
+                received_us=now_us,
+                heard_us=result.heard_us,
+                time_source="concentrator" if trusted else "gateway",
+                # A device without numbers of its own: its session and frame counter name the reading, unless the
+                # counter is forgotten; then the journal numbers it.
+                epoch=0 if result.volatile else result.session or 0,
+                seq=None if result.volatile else result.f_cnt,
+                radio=radio,
+            )
+            for one in decoded.readings
+        ]
+        if decoded.backlog is not None:
+            batch.reports.append((dev, decoded))
+
+    async def _commit(self, batch: _Batch, ack: Callable[[], None]) -> None:
+        started = asyncio.get_running_loop().time()
+        transaction = Transaction(tuple(batch.readings), tuple(batch.devices.values()), tuple(batch.quarantine))
+        try:
+            await self._store.submit(transaction)
+        except StoreFault as exc:
+            # Not stored, so neither acknowledged nor answered: the bin keeps it.
+            self.counters["not_stored"] += 1
+            self._rate_log.note("not stored", str(exc), logging.ERROR)
+            return
+        ack()
+        if batch.answers:
+            await asyncio.sleep(max(0.0, started + COPY_WINDOW_S - asyncio.get_running_loop().time()))
+            for dev, decoded in batch.reports:
+                self._queue_ack(dev, decoded)
+            for dev in batch.answers:
+                now_us = self._clock_us() + self._offset_us.get(dev, 0)
+                await self._send(self.server.answer(dev, now_us))
+
+    def _queue_ack(self, dev: str, decoded: Decoded) -> None:
+        newest = decoded.readings[-1]
+        if newest.epoch is None or newest.seq is None or decoded.backlog is None:
+            return
+        key = (dev, newest.epoch)
+        oldest = oldest_wanted(newest.seq, decoded.backlog, self._oldest.pop(key, 1))
+        self._oldest[key] = oldest
+        if len(self._oldest) > KNOWN_MOST:
+            self._oldest.pop(next(iter(self._oldest)))
+        held = held_seqs(self._reader, dev, newest.epoch, oldest, 0xFFFF)
+        command = acknowledgement(newest.epoch, newest.seq, decoded.backlog, oldest, held, dev in self._joined)
+        if command is None:
+            return
+        now_us = self._clock_us() + self._offset_us.get(dev, 0)
+        if self.server.queue(dev, PORT_COMMAND, encode_commands([command]), now_us, now_us + COMMAND_LIVES_US):
+            self.counters["acks_queued"] += 1
+            self._joined.discard(dev)
+
+    async def _send(self, downlink: Downlink | None) -> None:
+        """Commit the counter that the downlink uses, then send it."""
+        if downlink is None or self.sender is None:
+            return
+        try:
+            await self._store.submit(Transaction(devices=downlink.updates))
+        except StoreFault as exc:
+            self._rate_log.note("downlink not sent", str(exc), logging.ERROR)
+            return
+        token = self.sender.send(downlink.gateway, downlink.txpk)
+        if token is None:
+            self.counters["no_path"] += 1
+            return
+        self.counters["downlinks"] += 1
+        self._sent[downlink.gateway, token] = downlink
+        if len(self._sent) > UNANSWERED_MOST:
+            self._sent.pop(next(iter(self._sent)))
+
+    def on_tx_ack(self, gateway: str, token: bytes, error: str | None) -> None:
+        """The forwarder's verdict on a downlink; a refused RX1 goes out again for RX2."""
+        downlink = self._sent.pop((gateway, token), None)
+        if downlink is None:
+            return
+        if error not in (None, "NONE"):
+            self.counters["tx_refused"] += 1
+            self._rate_log.note("downlink refused by forwarder", f"{downlink.dev}: {error}")
+        now_us = self._clock_us() + self._offset_us.get(downlink.dev, 0)
+        again = self.server.on_tx_ack(downlink, error, now_us)
+        if again is not None:
+            self._spawn(self._send(again))
+
+    async def settle(self) -> None:
+        """Wait for the commits and answers under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("fault while handling an uplink", exc_info=task.exception())
+
+    def _refuse(self, reason: str, text: str) -> None:
+        self.refused[reason] += 1
+        self._rate_log.note(f"refused ({reason})", text)

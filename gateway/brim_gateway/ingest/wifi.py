@@ -1,0 +1,50 @@
+"""Publishes of Wi-Fi bins on their way into the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from brim_gateway.decoders.table import DECODERS
+from brim_gateway.errors import DecodeError
+from brim_gateway.fleet.directory import Directory
+from brim_gateway.ingest.arrival import to_reading
+from brim_gateway.ingest.mqtt_listener import Credentials
+from brim_gateway.ingest.mqtt_session import Arrival
+from brim_gateway.ratelog import RateLog
+from brim_gateway.store.store import Store
+from brim_gateway.store.transaction import Committed, Quarantined, Transaction
+
+
+class WifiIngest:
+    """What the listener asks: who may connect, and what becomes of a publish. ``clock_us`` is UTC."""
+
+    def __init__(self, store: Store, directory: Directory, clock_us: Callable[[], int], rate_log: RateLog) -> None:
+        self.counters: Counter[str] = Counter()
+        self._store = store
+        self._directory = directory
+        self._clock_us = clock_us
+        self._rate_log = rate_log
+
+    def credentials(self, dev: str) -> Credentials | None:
+        """None for anything but a Wi-Fi bin of the registry."""
+        record = self._directory.by_dev.get(dev)
+        return Credentials(record.password_hash) if record is not None and record.link == "wifi" else None
+
+    def deliver(self, arrival: Arrival) -> asyncio.Future[Committed]:
+        """Resolves after the commit. What cannot be read is put aside, and is thereby taken too."""
+        received_us = self._clock_us()
+        self.counters["publishes"] += 1
+        record = self._directory.by_dev.get(arrival.dev)
+        try:
+            if record is None:
+                raise DecodeError("the bin was removed")
+            decoded = DECODERS[record.decoder](arrival.payload)
+        except DecodeError as exc:
+            self.counters["quarantined"] += 1
+            self._rate_log.note("undecodable publish", f"{arrival.dev}: {exc}")
+            aside = Quarantined(arrival.dev, "mqtt", received_us, str(exc), arrival.payload)
+            return self._store.submit(Transaction(quarantine=(aside,)))
+        readings = tuple(to_reading(one, record, received_us=received_us) for one in decoded.readings)
+        return self._store.submit(Transaction(readings=readings))

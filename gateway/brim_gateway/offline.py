@@ -1,0 +1,72 @@
+"""The verbs on a database that no daemon holds: the command line's other way."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from brim_gateway.config import Config
+from brim_gateway.control import ask
+from brim_gateway.model import BinRecord
+from brim_gateway.network.device import DeviceRow
+from brim_gateway.store import journal, registry
+from brim_gateway.store.database import Database
+from brim_gateway.verbs import Verbs
+
+T = TypeVar("T")
+
+
+class _Offline:
+    """verbs.Runtime on the file itself, under its lock."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._database = Database(config.database)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._database.connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            answer = work(connection)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        return answer
+
+    def changed(self, bins: Iterable[BinRecord], devices: Iterable[DeviceRow], gone: BinRecord | None) -> None:
+        """Nobody else holds anything in memory."""
+
+    def status(self) -> dict[str, Any]:
+        connection = self._database.connection
+        newest = journal.newest_id(connection)
+        cursors = registry.output_cursors(connection)
+        return {
+            "site": self._config.site,
+            "running": False,
+            "bins": len(registry.all_bins(connection)),
+            "journal": {"rows": newest},
+            "outputs": [{"name": name, "waiting": max(0, newest - at)} for name, at in sorted(cursors.items())],
+        }
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def perform(config: Config, verb: str, args: dict[str, Any]) -> Any:
+    """Ask the running daemon; where none runs, do it here. Raises GatewayError."""
+    try:
+        return ask(config.control_socket, verb, args)
+    except ConnectionError:
+        pass
+    offline = _Offline(config)
+    try:
+        return asyncio.run(_once(offline, verb, args))
+    finally:
+        offline.close()
+
+
+async def _once(offline: _Offline, verb: str, args: dict[str, Any]) -> Any:
+    return await Verbs(offline)(verb, args)

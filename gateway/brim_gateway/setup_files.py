@@ -1,0 +1,108 @@
+"""What `brim gateway init` writes: a configuration that runs as it is, with the site's own certificates."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from brim_gateway.config import parse
+from brim_gateway.errors import ConfigInvalid
+from brim_gateway.pki import make_site, write_secret
+
+_TEMPLATE = """\
+# Brim gateway. Written by `brim gateway init`; the gateway never changes this file.
+# `brim gateway check` names every mistake in it. Relative paths are relative to this file.
+site = {site}
+data_dir = {data_dir}
+
+# LoRaWAN concentrators (Semtech UDP packet forwarder). For one in another box: listen = "0.0.0.0:1700"
+# and name it: allow_gateways = ["aa555a0000000101"].
+[udp]
+listen = "127.0.0.1:1700"
+
+# Wi-Fi bins. Take the # away to let them in; they verify this certificate against tls/site-ca.pem.
+{wifi_mark}[mqtt_listener]
+{wifi_mark}listen = {wifi_listen}
+{wifi_mark}cert = {cert}
+{wifi_mark}key = {key}
+
+# Health, metrics and the status page, for this machine only.
+[http]
+listen = "127.0.0.1:8080"
+
+# The city's broker. Its password stands in a file of its own (chmod 600).
+{output}"""
+
+_OUTPUT_OFF = """\
+# [[output]]
+# name = "city"
+# url = "mqtts://broker.example.org"
+# user = "cabinet-017"
+# password_file = "city.password"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The answers that `init` was given."""
+
+    site: str
+    data_dir: str = "data"
+    tls_names: tuple[str, ...] = ()
+    output_url: str | None = None
+    output_user: str | None = None
+    output_password_file: str | None = None
+    wifi_listen: str | None = None
+
+
+def write_setup(path: Path, wanted: Wanted) -> list[Path]:
+    """Write the configuration and the certificates; the files written. Raises ConfigInvalid rather than replace any."""
+    if path.exists():
+        raise ConfigInvalid([f"{path}: exists already; nothing was changed"])
+    folder = (path.parent / wanted.data_dir / "tls").absolute()
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigInvalid([f"{folder}: is not empty; nothing was changed"])
+    text = _text(wanted)
+    # Checked before anything is written. The certificates are made afterwards, so the check is told "plain".
+    lines = text.splitlines()
+    parse(
+        "\n".join("plain = true" if line.startswith("cert =") else line for line in lines if line[:5] != "key ="), path
+    )
+    names = list(wanted.tls_names) or ["brim-gateway"]
+    names += [name for name in (socket.gethostname(), "localhost", "127.0.0.1") if name not in names]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / wanted.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        files = make_site(folder, wanted.site, names)
+        write_secret(path, text.encode())
+    except OSError as exc:
+        raise ConfigInvalid([f"{exc.filename or path}: {exc.strerror or exc}"]) from None
+    return [path, files.ca, files.ca_key, files.cert, files.key]
+
+
+def _text(wanted: Wanted) -> str:
+    output = _OUTPUT_OFF
+    if wanted.output_url is not None:
+        pairs = (
+            ("name", "city"),
+            ("url", wanted.output_url),
+            ("user", wanted.output_user),
+            ("password_file", wanted.output_password_file),
+        )
+        output = "[[output]]\n" + "".join(f"{key} = {_quote(value)}\n" for key, value in pairs if value is not None)
+    return _TEMPLATE.format(
+        site=_quote(wanted.site),
+        data_dir=_quote(wanted.data_dir),
+        wifi_mark="" if wanted.wifi_listen else "# ",
+        wifi_listen=_quote(wanted.wifi_listen or "0.0.0.0:8883"),
+        cert=_quote(f"{wanted.data_dir}/tls/server.pem"),
+        key=_quote(f"{wanted.data_dir}/tls/server.key"),
+        output=output,
+    )
+
+
+def _quote(text: str) -> str:
+    """A TOML basic string: JSON's escapes are a subset of TOML's."""
+    return json.dumps(text)
