@@ -1,0 +1,1 @@
+"""How readings come into the gateway."""

@@ -1,0 +1,1 @@
+"""The LoRaWAN network server of one site: pure logic, no socket, no clock, no database."""

@@ -1,0 +1,71 @@
+"""One transmission is heard by several concentrators: which receptions are the same thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from brim_gateway.network.device import Heard
+from brim_gateway.network.reception import Reception
+
+# A device sends the same bytes again at the earliest after RX1: what comes sooner is a copy of the same transmission.
+COPY_US = 900_000
+# After this an uplink can no longer be answered.
+FORGET_US = 20_000_000
+MAX_RECEPTIONS = 16
+
+# A device without a lasting counter: the same value within this time is one reading.
+SAME_VALUE_US = 2_000_000
+# The same bytes at the same tick of the same concentrator are the same datagram sent again (before the counter wraps).
+RESENT_US = 1_800_000_000
+MAX_HEARD = 64
+
+
+@dataclass(slots=True)
+class Slot:
+    """An uplink that may be answered: who heard it, and what is due."""
+
+    dev: str
+    phy: bytes
+    heard_us: int
+    receptions: list[Reception]
+    dr: int
+    accept: bytes | None = None
+    pending: bool = False
+    confirmed: bool = False
+    reply_due: bool = False
+    mac_answers: bytes = b""
+    answered: bool = False
+    tried: set[tuple[str, int]] = field(default_factory=set)
+
+    def add(self, reception: Reception) -> None:
+        """Another concentrator heard it too."""
+        known = any(r.gateway == reception.gateway for r in self.receptions)
+        if not known and len(self.receptions) < MAX_RECEPTIONS:
+            self.receptions.append(reception)
+
+
+def digest(f_port: int | None, payload: bytes) -> int:
+    """What makes two frames of a device without a counter the same value."""
+    return crc32(payload, f_port or 0)
+
+
+def heard_before(heard: tuple[Heard, ...], new: Heard) -> bool:
+    """True if `new` is a reading that is already there.
+
+    The same value within two seconds, by the event's clock and, where the same concentrator heard both, by its counter
+    as well; or the same tick of the same concentrator: a datagram that was sent again.
+    """
+    for old in reversed(heard):
+        if old.digest != new.digest:
+            continue
+        apart_us = abs(new.time_us - old.time_us)
+        if old.gateway != new.gateway:
+            if apart_us <= SAME_VALUE_US:
+                return True
+            continue
+        ticks = (new.tmst_us - old.tmst_us) & 0xFFFFFFFF
+        ticks = min(ticks, 0x100000000 - ticks)
+        if ticks <= SAME_VALUE_US and (apart_us <= SAME_VALUE_US or (ticks == 0 and apart_us <= RESENT_US)):
+            return True
+    return False

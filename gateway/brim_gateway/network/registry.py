@@ -1,0 +1,71 @@
+"""The device rows in memory: by EUI, and by the address on the air."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from brim_gateway.network.device import DeviceRow, Session
+from brim_gateway.network.session import SessionCrypto
+
+
+class Rows:
+    """All rows of a site. Several devices may share an address: the MIC decides between them."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, DeviceRow] = {}
+        self._by_addr: dict[bytes, set[str]] = {}
+        self._crypto: dict[tuple[bytes, bytes, str], SessionCrypto] = {}
+
+    def get(self, dev: str) -> DeviceRow | None:
+        """The row of `dev`."""
+        return self._rows.get(dev)
+
+    def put(self, row: DeviceRow) -> None:
+        """Add or replace a row."""
+        self.remove(row.dev)
+        self._rows[row.dev] = row
+        for session in _sessions(row):
+            self._by_addr.setdefault(_on_air(session), set()).add(row.dev)
+
+    def change(self, row: DeviceRow) -> None:
+        """Replace a row whose addresses and keys are what they were."""
+        self._rows[row.dev] = row
+
+    def remove(self, dev: str) -> None:
+        """Forget a row; unknown ones are fine."""
+        row = self._rows.pop(dev, None)
+        for session in _sessions(row) if row is not None else ():
+            self._crypto.pop(_keys(session), None)
+            owners = self._by_addr.get(_on_air(session))
+            if owners is not None:
+                owners.discard(dev)
+                if not owners:
+                    del self._by_addr[_on_air(session)]
+
+    def sessions_at(self, dev_addr: bytes) -> Iterator[tuple[DeviceRow, Session]]:
+        """Every session with this address (as on the air), a pending one before the one it replaces."""
+        for dev in sorted(self._by_addr.get(dev_addr, ())):
+            row = self._rows[dev]
+            for session in _sessions(row):
+                if _on_air(session) == dev_addr:
+                    yield row, session
+
+    def crypto(self, session: Session) -> SessionCrypto:
+        """The keys of a session, made ready once."""
+        key = _keys(session)
+        crypto = self._crypto.get(key)
+        if crypto is None:
+            crypto = self._crypto[key] = SessionCrypto(session)
+        return crypto
+
+
+def _sessions(row: DeviceRow) -> tuple[Session, ...]:
+    return tuple(session for session in (row.pending, row.session) if session is not None)
+
+
+def _on_air(session: Session) -> bytes:
+    return bytes.fromhex(session.dev_addr)[::-1]
+
+
+def _keys(session: Session) -> tuple[bytes, bytes, str]:
+    return session.nwk_s_key, session.app_s_key, session.dev_addr
