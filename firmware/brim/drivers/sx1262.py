@@ -65,7 +65,7 @@ class SX1262:
         self._forget()
 
     def _forget(self) -> None:
-        self._freq_hz = self._sf = self._power_dbm = 0
+        self._freq_hz = self._sf = self._power_dbm = self._seen = 0
         self._inverted = False
 
     def _ready(self) -> None:
@@ -144,12 +144,13 @@ class SX1262:
 
     def _irq(self) -> int:
         answer = self._command(0x12, 0, 0, 0)  # GetIrqStatus, 13.3.3
-        return answer[2] << 8 | answer[3]
-
-    def _clear_irq(self) -> None:
-        self._command(0x02, 0x03, 0xFF)  # ClearIrqStatus, 13.3.4
+        self._seen = answer[2] << 8 | answer[3]
+        return self._seen
 
     def _run(self, opcode: int, timeout_ms: int) -> None:
+        if self._seen:
+            self._command(0x02, 0x03, 0xFF)  # ClearIrqStatus, 13.3.4: DIO1 falls
+            self._seen = 0
         ticks = min(timeout_ms * 64, 0xFFFFFE)
         self._command(opcode, ticks >> 16, ticks >> 8 & 0xFF, ticks & 0xFF)
 
@@ -170,7 +171,6 @@ class SX1262:
         if not done or not status & TX_DONE:
             self._check_errors()
             raise RadioFault("radio transmit")
-        self._clear_irq()
         return end_us
 
     def prepare(self, freq_hz: int, sf: int, symbols: int) -> None:
@@ -195,7 +195,6 @@ class SX1262:
         self._run(0x82, self._window_ms)  # SetRx
         done = self._wait(self._window_ms + airtime_us(255, self._sf, crc=False) // 1000)
         status = self._irq()
-        self._clear_irq()
         if not done or not status & RX_DONE or status & (CRC_ERROR | HEADER_ERROR):
             if not done:
                 self._command(0x80, 0)  # SetStandby, 13.1.2: it would listen on
