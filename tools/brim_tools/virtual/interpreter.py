@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
 import os
+import platform
 import signal
 import socket
 import struct
@@ -93,6 +96,13 @@ class Interpreter:
                 os.close(fd)
 
 
+def choose_runtime(wanted: str) -> str:
+    """ "micropython" or "cpython"; "auto" takes MicroPython where there is a wheel for this platform."""
+    if wanted != "auto":
+        return wanted
+    return "micropython" if importlib.util.find_spec("micropython_module") else "cpython"
+
+
 class Zygote:
     """The parent of all interpreters of this program; use as a context manager."""
 
@@ -111,6 +121,16 @@ class Zygote:
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
+
+    @functools.cached_property
+    def version(self) -> str:
+        """What runs the firmware, in its own words."""
+        if self.runtime == "cpython":
+            return f"cpython {platform.python_version()}"
+        ask = "import sys; v = sys.implementation.version; print('%d.%d.%d' % v[:3] + ('-' + v[3] if v[3:4] > ('',) else ''))"
+        script = f"import micropython_module as m; m.run_main(['', '-c', {ask!r}])"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        return f"micropython {done.stdout.strip() or 'unknown'}"
 
     def __enter__(self) -> Zygote:
         return self
