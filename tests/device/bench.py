@@ -156,7 +156,7 @@ class Device(Part):
     def save_settings(self, text):
         self.bench.settings = text
 
-    def make_link(self, state, slept_s):
+    def make_link(self, state, slept_s, sf):
         self.bench.link.opened_with = (state, slept_s)
         return self.bench.link
 

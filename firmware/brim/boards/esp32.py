@@ -97,7 +97,7 @@ class Identity:
         self.dev_eui = dev_eui
         self.link = self._text(store, "link") or "lorawan"
         self.name = self._text(store, "bin")
-        self.sf = 0  # set from the settings by whoever makes the link
+        self.sf = 0
         if self.link == "wifi":
             self.ssid = self._text(store, "ssid")
             self.wifi_key = self._text(store, "wifi_key")
@@ -154,8 +154,8 @@ class Device:
     def save_settings(self, text: str) -> None:
         write_text(SETTINGS_FILE, text)
 
-    def make_link(self, state: "bytes | None", slept_s: int) -> "Any":
-        """The bin's own link; only its code is loaded."""
+    def make_link(self, state: "bytes | None", slept_s: int, sf: int) -> "Any":
+        """The bin's own link; only its code is loaded. sf: where a LoRaWAN bin begins."""
         identity = self.identity
         if identity is None:
             raise ValueError("no identity")
@@ -168,6 +168,7 @@ class Device:
             return WifiLink(network.WLAN(network.WLAN.IF_STA), identity, self.clock)
         from brim.links.lorawan_link import LorawanLink
 
+        identity.sf = sf
         return LorawanLink(self._radio(), state, self.store, identity, _cipher, self.clock, os.urandom, slept_s)
 
     def _radio(self) -> "Any":

@@ -151,7 +151,7 @@ class Wake:
         # in its hands, and whoever wakes in between starts from what the link keeps in flash.
         self.save()
         try:
-            link = self.device.make_link(exact or None, self.slept_s)
+            link = self.device.make_link(exact or None, self.slept_s, state.settings["sf"])
             confirms = getattr(link, "ACKNOWLEDGES", False)
             fault = link.open(self.deadline_ms)
             if fault:
