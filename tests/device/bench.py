@@ -185,6 +185,9 @@ class Device(Part):
             raise SensorFault("battery")
         return self.bench.battery_mv
 
+    def release(self):
+        pass
+
     def feed(self):
         pass
 

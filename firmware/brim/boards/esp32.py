@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import time
 
 import esp32
@@ -28,6 +29,16 @@ SETTINGS_FILE = "/settings.json"
 OUTBOX_FILE = "/outbox.bin"
 MAX_BLOB_BYTES = 320
 MAX_CERTIFICATE_BYTES = 1536
+MEASURING = (
+    "brim.core.sense",
+    "brim.core.fill",
+    "brim.core.policy",
+    "brim.core.settings_file",
+    "brim.drivers.ranger_uart",
+    "brim.drivers.thermometer",
+    "brim.drivers.accelerometer",
+    "brim.drivers.battery",
+)
 MISSING_KEY = -0x1102  # ESP_ERR_NVS_NOT_FOUND
 
 
@@ -170,6 +181,15 @@ class Device:
 
         identity.sf = sf
         return LorawanLink(self._radio(), state, self.store, identity, _cipher, self.clock, os.urandom, slept_s)
+
+    def release(self) -> None:
+        """Let go of the code that only measures or reads settings; it is loaded again when it is needed again."""
+        for name in MEASURING:
+            if name in sys.modules:
+                package, leaf = name.rsplit(".", 1)
+                del sys.modules[name]
+                delattr(sys.modules[package], leaf)
+        self._i2c = None
 
     def _radio(self) -> "Any":
         from brim.drivers.sx1262 import SX1262
