@@ -1,7 +1,8 @@
 """Settings are always whole: in range, or the default."""
 
 from brim.core.faults import SettingInvalid
-from brim.core.settings import SETTINGS, changed, defaults, from_json, pack, to_json, unpack
+from brim.core.settings import SETTINGS, defaults, pack, unpack
+from brim.core.settings_file import changed, from_json, to_json
 
 
 def refused(name, value):

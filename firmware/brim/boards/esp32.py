@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import time
 
 import esp32
@@ -28,6 +29,16 @@ SETTINGS_FILE = "/settings.json"
 OUTBOX_FILE = "/outbox.bin"
 MAX_BLOB_BYTES = 320
 MAX_CERTIFICATE_BYTES = 1536
+MEASURING = (
+    "brim.core.sense",
+    "brim.core.fill",
+    "brim.core.policy",
+    "brim.core.settings_file",
+    "brim.drivers.ranger_uart",
+    "brim.drivers.thermometer",
+    "brim.drivers.accelerometer",
+    "brim.drivers.battery",
+)
 MISSING_KEY = -0x1102  # ESP_ERR_NVS_NOT_FOUND
 
 
@@ -97,7 +108,7 @@ class Identity:
         self.dev_eui = dev_eui
         self.link = self._text(store, "link") or "lorawan"
         self.name = self._text(store, "bin")
-        self.sf = 0  # set from the settings by whoever makes the link
+        self.sf = 0
         if self.link == "wifi":
             self.ssid = self._text(store, "ssid")
             self.wifi_key = self._text(store, "wifi_key")
@@ -154,8 +165,8 @@ class Device:
     def save_settings(self, text: str) -> None:
         write_text(SETTINGS_FILE, text)
 
-    def make_link(self, state: "bytes | None", slept_s: int) -> "Any":
-        """The bin's own link; only its code is loaded."""
+    def make_link(self, state: "bytes | None", slept_s: int, sf: int) -> "Any":
+        """The bin's own link; only its code is loaded. sf: where a LoRaWAN bin begins."""
         identity = self.identity
         if identity is None:
             raise ValueError("no identity")
@@ -168,7 +179,17 @@ class Device:
             return WifiLink(network.WLAN(network.WLAN.IF_STA), identity, self.clock)
         from brim.links.lorawan_link import LorawanLink
 
+        identity.sf = sf
         return LorawanLink(self._radio(), state, self.store, identity, _cipher, self.clock, os.urandom, slept_s)
+
+    def release(self) -> None:
+        """Let go of the code that only measures or reads settings; it is loaded again when it is needed again."""
+        for name in MEASURING:
+            if name in sys.modules:
+                package, leaf = name.rsplit(".", 1)
+                del sys.modules[name]
+                delattr(sys.modules[package], leaf)
+        self._i2c = None
 
     def _radio(self) -> "Any":
         from brim.drivers.sx1262 import SX1262

@@ -6,16 +6,8 @@ oldest go and are counted. Whatever moment the bin dies in, a reading is in one 
 
 import struct
 
-from brim.wire.report import (
-    BATTERY_OFFSET_MV,
-    BATTERY_STEP_MV,
-    MAX_AGE_S,
-    MAX_DISTANCE_MM,
-    MAX_GAP_S,
-    NUMBER_STATUSES,
-    STATUSES,
-    Reading,
-)
+from brim.wire.reading import NUMBER_STATUSES, STATUSES, Reading
+from brim.wire.report_encoder import BATTERY_OFFSET_MV, BATTERY_STEP_MV, MAX_AGE_S, MAX_DISTANCE_MM, MAX_GAP_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
