@@ -24,8 +24,8 @@ from brim_gateway.ingest.semtech_udp import PUSH_ACK, PUSH_DATA
 COLUMNS = ("time_utc", "gateway_eui", "frequency_mhz", "datarate", "rssi_dbm", "snr_db", "phy_payload_hex")
 MAX_FILE_BYTES = 64 << 20
 MAX_ROWS = 500_000
-# What may be on its way without an answer. The gateway knows a frame again that is sent twice across its own restart,
-# as long as fewer than 64 of the same device lie between.
+# How far the newest frame may be ahead of the oldest without an answer. The gateway knows a frame again that is sent
+# twice across its own restart, as long as fewer than 64 of the same device lie between.
 WINDOW = 32
 RESEND_S = 1.0
 GIVE_UP_S = 60.0
@@ -163,21 +163,23 @@ def play(
     frames, account = read_recording(Path(file))
     family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
     started_s = last_answer_s = time.monotonic()
-    waiting: dict[bytes, tuple[bytes, float]] = {}
+    # By token, oldest first: number, datagram, when it was sent last.
+    waiting: dict[bytes, tuple[int, bytes, float]] = {}
     with socket.socket(family, kind, proto) as opened:
         opened.setblocking(False)
         opened.connect(address)
         while account.acknowledged < len(frames):
             now_s = time.monotonic()
-            while account.sent < len(frames) and len(waiting) < window:
+            oldest = next(iter(waiting.values()))[0] if waiting else account.sent
+            while account.sent < len(frames) and account.sent - oldest < window:
                 token = (account.sent & 0xFFFF).to_bytes(2, "big")
                 datagram = push_data(token, frames[account.sent])
-                waiting[token] = (datagram, now_s)
+                waiting[token] = (account.sent, datagram, now_s)
                 _send(opened, datagram)
                 account.sent += 1
-            for token, (datagram, sent_s) in waiting.items():
+            for token, (number, datagram, sent_s) in waiting.items():
                 if now_s - sent_s >= resend_s:
-                    waiting[token] = (datagram, now_s)
+                    waiting[token] = (number, datagram, now_s)
                     _send(opened, datagram)
                     account.resent += 1
             select.select([opened], [], [], resend_s / 4)
