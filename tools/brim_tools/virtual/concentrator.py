@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import random
 import secrets
 import socket
 from collections.abc import Callable
@@ -115,11 +114,10 @@ class Concentrator:
 class PacketForwarder:
     """Speaks for one concentrator to a gateway over UDP. As in the protocol, a PUSH_DATA is sent once and not repeated."""
 
-    def __init__(self, world: World, concentrator: Concentrator, gateway: tuple[str, int], rng: random.Random) -> None:
+    def __init__(self, world: World, concentrator: Concentrator, gateway: tuple[str, int]) -> None:
         self._world = world
         self._concentrator = concentrator
         self._gateway = gateway
-        self._rng = rng
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.setblocking(False)
