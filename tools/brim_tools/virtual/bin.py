@@ -17,9 +17,9 @@ from brim_tools.virtual.interpreter import Interpreter, Request, Zygote
 from brim_tools.virtual.models.flash import NorFlash, Nvs, PowerCut
 from brim_tools.virtual.models.sensors import I2cBus, UartRanger
 from brim_tools.virtual.models.sx1262 import Sx1262
-from brim_tools.virtual.world import World
+from brim_tools.virtual.world import Event, World
 
-PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET = 1, 2, 3, 4
+PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
 TIMER_WAKE = 4
 _EPOCH_2000_TO_NOW_S = 0  # a bin that lost its supply starts its clock at 2000-01-01, as an ESP32 does
 _CALL_US = 10
@@ -81,6 +81,10 @@ class VirtualBin:
         self.nvs, self.flash, self.i2c = Nvs(), NorFlash(), I2cBus()
         self.rtc_memory = b""
         self.parked = False
+        self.on_booted: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] | None = None
+        self.booting = False
+        self._run_main = True
         self.on_sleep: Callable[[VirtualBin, int], bool] = lambda bin_, sleep_s: True
         self.i2c.temperature_c = litter.temperature_c
         self.ranger = UartRanger(litter.distance_mm, rng)
@@ -93,6 +97,7 @@ class VirtualBin:
         self._drift = rng.uniform(-0.08, 0.08)
         self._cause, self._wake_reason = PWRON_RESET, 0
         self._interpreter: Interpreter | None = None
+        self._boot_event: Event | None = None
         self._model_us = 0  # the bin's own true time
         self._air_offset_us = 0  # ether time = model time + offset, while on the air
         self._air_until_us = -1
@@ -113,10 +118,19 @@ class VirtualBin:
         self.rtc_memory, self._cause, self._wake_reason = b"", PWRON_RESET, 0
         self.nvs.lose_power()
         self._clock_error_us = -self._model_us
-        self._world.after(delay_us, self._boot)
+        self._run_main = True
+        self._boot_at(self._world.now_us + delay_us)
+
+    def soft_reset(self, *, run_main: bool) -> None:
+        """The interpreter starts again; chips and RTC memory stay as they are."""
+        self._cause, self._wake_reason, self._run_main = SOFT_RESET, 0, run_main
+        self._boot_at(self._world.now_us)
 
     def cut_power(self) -> None:
         """The supply is gone this instant."""
+        if self._boot_event is not None:
+            self._boot_event.cancel()
+            self._boot_event = None
         self._end_process()
         self.radio.reset()
         self.ranger.power(False, self._model_us)
@@ -125,7 +139,15 @@ class VirtualBin:
     def running(self) -> bool:
         return self._interpreter is not None
 
+    def _boot_at(self, ether_us: int) -> None:
+        """Schedule a boot; an earlier plan (the end of a sleep) is dropped."""
+        if self._boot_event is not None:
+            self._boot_event.cancel()
+        self._boot_event = self._world.at(ether_us, self._boot)
+        self.booting = self._cause != DEEPSLEEP_RESET
+
     def _boot(self) -> None:
+        self._boot_event, self.booting = None, False
         if self.parked or self._interpreter is not None:
             return
         if not self._world.paced:
@@ -142,7 +164,9 @@ class VirtualBin:
             flash_blocks=self.flash.blocks,
             tty_fd=self._tty_fd,
             watch_heap=self._firmware.watch_heap,
+            run_main=self._run_main,
         )
+        self._run_main = True
         self._wall_mark_ns = time.monotonic_ns()
         if self._world.paced:
             self._world.watch(self._interpreter.requests_fd, self._serve)
@@ -169,10 +193,14 @@ class VirtualBin:
     def _reboot(self, cause: int) -> None:
         self._end_process()
         self._cause, self._wake_reason = cause, TIMER_WAKE if cause == DEEPSLEEP_RESET else 0
-        self._world.at(self._world.now_us if self._world.paced else self._model_us, self._boot)
+        self._boot_at(self._world.now_us if self._world.paced else self._model_us)
 
     def _died(self) -> None:
         """The program ended by itself: on an ESP32 it now stands at the REPL until the watchdog bites."""
+        if self.on_end is not None:
+            self._end_process()
+            self.on_end()
+            return
         self.counters.crashes += 1
         if self._watchdog is None:
             self._end_process()
@@ -402,7 +430,7 @@ class VirtualBin:
         self._cause, self._wake_reason = DEEPSLEEP_RESET, TIMER_WAKE
         if self.on_sleep(self, asked_us // 1_000_000):
             wake_us = self._world.now_us + round(true_us / speed) if self._world.paced else self._model_us
-            self._world.at(wake_us, self._boot)
+            self._boot_at(wake_us)
         else:
             self.parked = True
 
@@ -458,6 +486,7 @@ class VirtualBin:
         """The stand-ins are loaded, the firmware is not: what is in use now is not the bin's."""
         self.counters.stand_in_heap_bytes = int.from_bytes(data, "little")
         self._answer()
+        self.on_booted()
 
     # --- the antenna of the radio model -------------------------------------------------------------------------
     def now_us(self) -> int:

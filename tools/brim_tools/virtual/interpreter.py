@@ -147,7 +147,14 @@ class Zygote:
             self._process.wait()
 
     def start(
-        self, firmware: Path, *, heap_bytes: int, flash_blocks: int, tty_fd: int | None = None, watch_heap: bool = False
+        self,
+        firmware: Path,
+        *,
+        heap_bytes: int,
+        flash_blocks: int,
+        tty_fd: int | None = None,
+        watch_heap: bool = False,
+        run_main: bool = True,
     ) -> Interpreter:
         """Boot `firmware` (a folder with main.py and brim/). With `tty_fd` it gets a terminal and a REPL after main.py."""
         requests_r, requests_w = os.pipe()
@@ -167,6 +174,7 @@ class Zygote:
                 "MICROPYPATH": str(firmware / "chip"),
                 "BRIM_FIRMWARE": str(firmware),
                 "BRIM_FLASH_BLOCKS": str(flash_blocks),
+                "BRIM_RUN_MAIN": "1" if run_main else "0",
                 "BRIM_WATCH_HEAP": "1" if watch_heap else "0",
                 "HOME": os.environ.get("HOME", "/"),
                 "TERM": os.environ.get("TERM", "dumb"),

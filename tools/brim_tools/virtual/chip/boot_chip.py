@@ -96,4 +96,5 @@ _own = os.listdir("/")
 gc.collect()
 _host.call(_host.HEAP_BASE, gc.mem_alloc().to_bytes(4, "little"))
 _run("boot.py", _own)
-_run("main.py", _own)
+if os.getenv("BRIM_RUN_MAIN") == "1":
+    _run("main.py", _own)
