@@ -3,11 +3,10 @@
 A fault is logged and becomes a status; nothing here ends the wake early but the budget, which is checked between steps.
 """
 
-from brim.core.outbox import Outbox, follows, key_of, pack_record, unpack_record
-from brim.core.rtc_state import Last, load
+from brim.core.outbox import Outbox, follows, key_of, unpack_record
+from brim.core.rtc_state import load
 from brim.core.ticks import sleep_s, ticks_add, ticks_left
-from brim.wire.reading import Reading
-from brim.wire.report_encoder import MAX_EARLIER, MAX_EPOCH, MAX_SEQ, encode_report
+from brim.wire.report_encoder import MAX_EARLIER, MAX_EPOCH, encode_report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from brim.core.hal import Device, Link
     from brim.core.rtc_state import RtcState
     from brim.links import Exchange
+    from brim.wire.reading import Reading
 
 FURTHER_REPORTS = 3
 # What an exchange needs at least (a Wi-Fi round trip, a LoRaWAN uplink with both windows): with less it is not begun.
@@ -80,39 +80,9 @@ class Wake:
 
     def take_reading(self, always: bool = False) -> None:
         """Measure; if it is worth a reading, number it and have it in RTC memory before anything else happens."""
-        state = self.state
-        from brim.core.sense import sense
+        from brim.core.sense import take_reading
 
-        sensed = sense(self.device, state, self.log_fault)
-        at_s = self.now_s()
-        if not (always or sensed.worth(state, at_s)):
-            return
-        measured = sensed.measured
-        if state.seq >= MAX_SEQ:
-            self.raise_epoch()
-        if not self.epoch_ok:
-            return
-        state.seq += 1
-        reading = Reading(
-            state.epoch,
-            state.seq,
-            measured.status,
-            distance_mm=measured.distance_mm,
-            spread_mm=measured.spread_mm,
-            echoes=measured.echoes,
-            temperature_c=sensed.temperature_c,
-            battery_mv=sensed.battery_mv,
-            events=sensed.events,
-            config_version=state.settings["config"],
-        )
-        state.last = Last(measured.status, measured.distance_mm, sensed.events, at_s)
-        self.outbox.push(pack_record(reading, at_s))
-        self.save()
-        self.reading = reading
-        if self.outbox.fault:
-            self.log_fault(self.outbox.fault)
-        number = "-" if reading.distance_mm is None else str(reading.distance_mm)
-        self.device.log(f"reading {state.epoch}:{state.seq} {reading.status} {number}")
+        take_reading(self, always)
 
     def send(self) -> None:
         """Over the link: what is due. What fails stays in the outbox and is tried again at the next wake."""

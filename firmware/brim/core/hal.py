@@ -4,7 +4,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from brim.core.outbox import Flash
     from brim.links import Exchange
 
     class Clock(Protocol):
@@ -12,6 +11,17 @@ if TYPE_CHECKING:
         def ticks_us(self) -> int: ...
         def sleep_ms(self, ms: int) -> None: ...
         def time_s(self) -> int: ...
+
+    class Flash(Protocol):
+        """One file; every call is all or nothing, OSError when it did not happen."""
+
+        def size(self) -> int:
+            """Bytes in the file, 0 if there is none."""
+
+        def read(self, offset: int, size: int) -> bytes: ...
+        def append(self, data: bytes) -> None: ...
+        def replace(self, head: bytes, keep_from: int, tail: bytes) -> None:
+            """The file becomes head + what it had from keep_from on + tail."""
 
     class Store(Protocol):
         """Small values that are committed when the call returns; OSError when they are not."""

@@ -1,33 +1,20 @@
 """Asking the sensors, and what their answers mean together. Loaded for the measurement, let go before the radio."""
 
 from brim.core.fill import Measurement, judge
+from brim.core.outbox import pack_record
 from brim.core.policy import decide, events_of
+from brim.core.rtc_state import Last
+from brim.wire.reading import Reading
+from brim.wire.report_encoder import MAX_SEQ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from brim.core.hal import Device
-    from brim.core.rtc_state import RtcState
+    from brim.core.cycle import Wake
 
     T = TypeVar("T")
-
-
-class Sensed:
-    """What was measured, None where a sensor did not answer, and the event bits that follow."""
-
-    def __init__(
-        self, measured: Measurement, temperature_c: "int | None", battery_mv: "int | None", events: int
-    ) -> None:
-        self.measured = measured
-        self.temperature_c = temperature_c
-        self.battery_mv = battery_mv
-        self.events = events
-
-    def worth(self, state: "RtcState", now_s: int) -> bool:
-        """Whether this is to become a reading."""
-        return decide(state.last, self.measured, self.events, now_s, state.settings) is not None
 
 
 def _ask(name: str, ask: "Callable[[], T]", log_fault: "Callable[[str], None]") -> "T | None":
@@ -38,8 +25,10 @@ def _ask(name: str, ask: "Callable[[], T]", log_fault: "Callable[[str], None]") 
         return None
 
 
-def sense(device: "Device", state: "RtcState", log_fault: "Callable[[str], None]") -> Sensed:
-    """Ask all sensors. One that fails is logged and leaves an absence."""
+def take_reading(wake: "Wake", always: bool = False) -> None:
+    """Ask all sensors; one that fails is logged and leaves an absence. If the result is worth a reading (or `always`),
+    number it and have it in RTC memory before anything else happens."""
+    device, state, log_fault = wake.device, wake.state, wake.log_fault
     try:
         ranger = device.ranger()
         measured = judge(ranger.echoes(), ranger.BLIND_MM, ranger.MAX_MM)
@@ -51,5 +40,31 @@ def sense(device: "Device", state: "RtcState", log_fault: "Callable[[str], None]
     temperature_c = _ask("thermometer", lambda: device.thermometer().celsius(), log_fault)
     tilted = _ask("accelerometer", lambda: device.accelerometer().tilted(), log_fault)
     battery_mv = _ask("battery", device.battery_mv, log_fault)
+    at_s = wake.now_s()
     events = events_of(measured, tilted, battery_mv, state.last.events, state.settings)
-    return Sensed(measured, temperature_c, battery_mv, events)
+    if not (always or decide(state.last, measured, events, at_s, state.settings)):
+        return
+    if state.seq >= MAX_SEQ:
+        wake.raise_epoch()
+    if not wake.epoch_ok:
+        return
+    state.seq += 1
+    wake.reading = reading = Reading(
+        state.epoch,
+        state.seq,
+        measured.status,
+        distance_mm=measured.distance_mm,
+        spread_mm=measured.spread_mm,
+        echoes=measured.echoes,
+        temperature_c=temperature_c,
+        battery_mv=battery_mv,
+        events=events,
+        config_version=state.settings["config"],
+    )
+    state.last = Last(measured.status, measured.distance_mm, events, at_s)
+    wake.outbox.push(pack_record(reading, at_s))
+    wake.save()
+    if wake.outbox.fault:
+        log_fault(wake.outbox.fault)
+    number = "-" if reading.distance_mm is None else str(reading.distance_mm)
+    device.log(f"reading {state.epoch}:{state.seq} {reading.status} {number}")

@@ -2,16 +2,16 @@
 
 import struct
 
-# name, default, least, most, unit, what it is
+# name, default, least, most; what it is and its unit stand beside it: text would cost every wake a kilobyte of heap
 SETTINGS = (
-    ("sense_s", 900, 60, 43200, "s", "time from one measurement to the next"),
-    ("heartbeat_s", 3600, 60, 86400, "s", "a reading at least this often"),
-    ("delta_mm", 50, 5, 2000, "mm", "a change worth a reading"),
-    ("full_mm", 200, 0, 8000, "mm", "distance at which the bin is full"),
-    ("empty_mm", 1000, 50, 8191, "mm", "distance to the bottom of the empty bin"),
-    ("battery_low_mv", 3100, 2000, 4500, "mV", "under it the battery is low"),
-    ("sf", 9, 7, 12, "", "LoRa spreading factor until the network says otherwise"),
-    ("config", 0, 0, 31, "", "version of these settings, counted by every change"),
+    ("sense_s", 900, 60, 43200),  # time from one measurement to the next, s
+    ("heartbeat_s", 3600, 60, 86400),  # a reading at least this often, s
+    ("delta_mm", 50, 5, 2000),  # a change worth a reading, mm
+    ("full_mm", 200, 0, 8000),  # distance at which the bin is full, mm
+    ("empty_mm", 1000, 50, 8191),  # distance to the bottom of the empty bin, mm
+    ("battery_low_mv", 3100, 2000, 4500),  # under it the battery is low, mV
+    ("sf", 9, 7, 12),  # LoRa spreading factor until the network says otherwise
+    ("config", 0, 0, 31),  # version of these settings, counted by every change
 )
 PACKED_BYTES = 4 * len(SETTINGS)
 

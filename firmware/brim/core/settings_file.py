@@ -2,10 +2,14 @@
 
 import json
 
-from brim.core.faults import SettingInvalid
+from brim.core.faults import Fault
 from brim.core.settings import SETTINGS, defaults
 
 MAX_FILE_BYTES = 1024
+
+
+class SettingInvalid(Fault):
+    """A setting that is unknown, no number, or out of its range."""
 
 
 def checked(name: str, value: object) -> int:
@@ -17,7 +21,7 @@ def checked(name: str, value: object) -> int:
             except (TypeError, ValueError):
                 raise SettingInvalid(f"{name} is a whole number") from None
             if not row[2] <= number <= row[3]:
-                raise SettingInvalid(f"{name} is {row[2]}..{row[3]} {row[4]}")
+                raise SettingInvalid(f"{name} is {row[2]}..{row[3]}")
             return int(number)
     raise SettingInvalid("no such setting")
 

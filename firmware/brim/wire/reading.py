@@ -70,9 +70,3 @@ class Reading:
         if not isinstance(other, Reading):
             return False
         return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
-
-    def __hash__(self) -> int:
-        return hash((self.epoch, self.seq))
-
-    def __repr__(self) -> str:
-        return "Reading({})".format(", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__))
