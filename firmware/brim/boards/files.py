@@ -9,7 +9,7 @@ def read_text(path: str, limit: int) -> str:
     """Up to `limit` characters of a file, "{}" if there is none."""
     try:
         with open(path) as file:
-            return file.read(limit)
+            return str(file.read(limit))
     except OSError:
         return "{}"
 
@@ -36,7 +36,7 @@ class FlashFile:
     def read(self, offset: int, size: int) -> bytes:
         with open(self._path, "rb") as file:
             file.seek(offset)
-            return file.read(size)
+            return bytes(file.read(size))
 
     def append(self, data: bytes) -> None:
         with open(self._path, "ab") as file:

@@ -1,0 +1,71 @@
+"""A bin speaks when there is something to say, and never sleeps too long or too short."""
+
+from brim.core.fill import Measurement
+from brim.core.policy import BATTERY_LOW, FULL, TILTED, decide, events_of
+from brim.core.rtc_state import Last
+from brim.core.settings import defaults
+from brim.core.ticks import sleep_s
+
+SETTINGS = defaults()
+
+
+def at(distance_mm):
+    return Measurement("ok", 5, distance_mm, 0)
+
+
+def why(measured, last=None, events=0, now_s=1000):
+    return decide(last or Last("ok", 800, 0, 900), measured, events, now_s, SETTINGS)
+
+
+def test_the_first_measurement_of_a_boot_is_a_reading():
+    assert why(at(800), Last()) == "boot"
+
+
+def test_a_change_is_a_reading_from_delta_on():
+    assert why(at(751)) is None
+    assert why(at(750)) == "change"
+    assert why(at(850)) == "change"
+
+
+def test_a_new_status_is_a_reading():
+    assert why(Measurement("no_echo")) == "status"
+    assert why(Measurement("no_echo"), Last("no_echo", None, 0, 900)) is None
+
+
+def test_silence_ends_with_the_heartbeat():
+    assert why(at(800), now_s=900 + 3600 - 451) is None
+    assert why(at(800), now_s=900 + 3600 - 450) == "heartbeat"
+    assert why(at(800), now_s=899) == "heartbeat"
+
+
+def test_becoming_full_and_being_emptied_are_readings_however_small_the_change():
+    assert why(at(200), Last("ok", 201, 0, 900), FULL) == "event"
+    assert why(at(230), Last("ok", 200, FULL, 900), 0) == "event"
+
+
+def test_full_does_not_flap():
+    assert events_of(at(200), None, None, 0, SETTINGS) == FULL
+    assert events_of(at(201), None, None, 0, SETTINGS) == 0
+    assert events_of(at(220), None, None, FULL, SETTINGS) == FULL
+    assert events_of(at(221), None, None, FULL, SETTINGS) == 0
+
+
+def test_what_was_not_measured_keeps_its_event():
+    assert events_of(Measurement("no_echo"), None, None, FULL | TILTED, SETTINGS) == FULL | TILTED
+    assert events_of(Measurement("no_echo"), False, None, FULL | TILTED, SETTINGS) == FULL
+    assert events_of(at(800), True, None, 0, SETTINGS) == TILTED
+
+
+def test_a_low_battery_does_not_flap():
+    assert events_of(at(800), None, 3099, 0, SETTINGS) == BATTERY_LOW
+    assert events_of(at(800), None, 3150, BATTERY_LOW, SETTINGS) == BATTERY_LOW
+    assert events_of(at(800), None, 3150, 0, SETTINGS) == 0
+    assert events_of(at(800), None, 3200, BATTERY_LOW, SETTINGS) == 0
+
+
+def test_sleep_is_clamped_whatever_comes():
+    assert sleep_s(900, 3) == 897
+    assert sleep_s(900, -5000) == 900
+    assert sleep_s(900, 5000) == 60
+    assert sleep_s(999999, 0) == 43200
+    assert sleep_s(-1, 0) == 60
