@@ -88,4 +88,5 @@ def test_airtime(sf: int) -> None:
     for length in range(12, 256, 9):
         for crc in (0, 1):
             theirs_us = loramsg.airtime(125, sf, length, crc=crc)
-            assert airtime_us(length, sf, crc=bool(crc)) == theirs_us
+            # It rounds a float up: some values come out one microsecond longer.
+            assert 0 <= theirs_us - airtime_us(length, sf, crc=bool(crc)) <= 1
