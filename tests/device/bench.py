@@ -156,7 +156,7 @@ class Device(Part):
     def save_settings(self, text):
         self.bench.settings = text
 
-    def make_link(self, state, slept_s):
+    def make_link(self, state, slept_s, sf):
         self.bench.link.opened_with = (state, slept_s)
         return self.bench.link
 
@@ -184,6 +184,9 @@ class Device(Part):
         if self.bench.battery_mv is None:
             raise SensorFault("battery")
         return self.bench.battery_mv
+
+    def release(self):
+        pass
 
     def feed(self):
         pass

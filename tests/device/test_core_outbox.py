@@ -1,6 +1,7 @@
 """Nothing leaves the outbox but what is acknowledged, and what no longer fits is the oldest and is counted."""
 
-from brim.core.outbox import BATCH, FLASH_RECORDS, RING_RECORDS, Outbox, key_of, pack_record, unpack_record
+from brim.core.outbox import BATCH, RING_RECORDS, Outbox, key_of, pack_record, unpack_record
+from brim.core.outbox_file import FLASH_RECORDS
 from brim.core.rtc_state import RtcState, load
 from brim.wire.report import Reading
 

@@ -1,8 +1,10 @@
 """A bin speaks when there is something to say, and never sleeps too long or too short."""
 
 from brim.core.fill import Measurement
-from brim.core.policy import BATTERY_LOW, FULL, TILTED, Last, decide, events_of, sleep_s
+from brim.core.policy import BATTERY_LOW, FULL, TILTED, decide, events_of
+from brim.core.rtc_state import Last
 from brim.core.settings import defaults
+from brim.core.ticks import sleep_s
 
 SETTINGS = defaults()
 
@@ -62,9 +64,8 @@ def test_a_low_battery_does_not_flap():
 
 
 def test_sleep_is_clamped_whatever_comes():
-    assert sleep_s(SETTINGS, 3) == 897
-    assert sleep_s(SETTINGS, -5000) == 900
-    assert sleep_s(SETTINGS, 5000) == 60
-    wild = dict(SETTINGS)
-    wild["sense_s"] = 999999
-    assert sleep_s(wild, 0) == 43200
+    assert sleep_s(900, 3) == 897
+    assert sleep_s(900, -5000) == 900
+    assert sleep_s(900, 5000) == 60
+    assert sleep_s(999999, 0) == 43200
+    assert sleep_s(-1, 0) == 60

@@ -1,7 +1,6 @@
 """RTC memory is believed only when it is whole."""
 
-from brim.core.policy import Last
-from brim.core.rtc_state import RtcState, load
+from brim.core.rtc_state import Last, RtcState, load
 from brim.core.ticks import ticks_add, ticks_left
 
 

@@ -1,7 +1,7 @@
 """Settings are always whole: in range, or the default."""
 
-from brim.core.faults import SettingInvalid
-from brim.core.settings import SETTINGS, changed, defaults, from_json, pack, to_json, unpack
+from brim.core.settings import SETTINGS, defaults, pack, unpack
+from brim.core.settings_file import SettingInvalid, changed, from_json, to_json
 
 
 def refused(name, value):
@@ -13,7 +13,7 @@ def refused(name, value):
 
 
 def test_defaults_are_in_range():
-    for name, default, least, most, _, _ in SETTINGS:
+    for name, default, least, most in SETTINGS:
         assert least <= default <= most, name
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import time
 
 import esp32
@@ -28,6 +29,18 @@ SETTINGS_FILE = "/settings.json"
 OUTBOX_FILE = "/outbox.bin"
 MAX_BLOB_BYTES = 320
 MAX_CERTIFICATE_BYTES = 1536
+MEASURING = (
+    "brim.boards.esp32_sensors",
+    "brim.core.sense",
+    "brim.core.fill",
+    "brim.core.policy",
+    "brim.core.settings_file",
+    "brim.core.outbox_file",
+    "brim.drivers.ranger_uart",
+    "brim.drivers.thermometer",
+    "brim.drivers.accelerometer",
+    "brim.drivers.battery",
+)
 MISSING_KEY = -0x1102  # ESP_ERR_NVS_NOT_FOUND
 
 
@@ -97,7 +110,7 @@ class Identity:
         self.dev_eui = dev_eui
         self.link = self._text(store, "link") or "lorawan"
         self.name = self._text(store, "bin")
-        self.sf = 0  # set from the settings by whoever makes the link
+        self.sf = 0
         if self.link == "wifi":
             self.ssid = self._text(store, "ssid")
             self.wifi_key = self._text(store, "wifi_key")
@@ -131,7 +144,6 @@ class Device:
         self.rtc = RtcMemory()
         self.flash = FlashFile(OUTBOX_FILE)
         self._identity: "Identity | None" = None
-        self._i2c: "Any" = None
 
     @property
     def identity(self) -> "Identity | None":
@@ -154,8 +166,8 @@ class Device:
     def save_settings(self, text: str) -> None:
         write_text(SETTINGS_FILE, text)
 
-    def make_link(self, state: "bytes | None", slept_s: int) -> "Any":
-        """The bin's own link; only its code is loaded."""
+    def make_link(self, state: "bytes | None", slept_s: int, sf: int) -> "Any":
+        """The bin's own link; only its code is loaded. sf: where a LoRaWAN bin begins."""
         identity = self.identity
         if identity is None:
             raise ValueError("no identity")
@@ -168,7 +180,16 @@ class Device:
             return WifiLink(network.WLAN(network.WLAN.IF_STA), identity, self.clock)
         from brim.links.lorawan_link import LorawanLink
 
+        identity.sf = sf
         return LorawanLink(self._radio(), state, self.store, identity, _cipher, self.clock, os.urandom, slept_s)
+
+    def release(self) -> None:
+        """Let go of the code that only measures or reads settings; it is loaded again when it is needed again."""
+        for name in MEASURING:
+            if name in sys.modules:
+                package, leaf = name.rsplit(".", 1)
+                del sys.modules[name]
+                delattr(sys.modules[package], leaf)
 
     def _radio(self) -> "Any":
         from brim.drivers.sx1262 import SX1262
@@ -204,44 +225,24 @@ class Device:
         )
 
     def ranger(self) -> "RangerUart":
-        from brim.drivers.ranger_uart import READ_TIMEOUT_MS, RangerUart
+        from brim.boards.esp32_sensors import ranger
 
-        rail = _switch(board.RANGER_POWER, board.RANGER_POWER_ON)
-
-        def open_uart() -> "Any":
-            return machine.UART(
-                board.RANGER_UART,
-                baudrate=9600,
-                tx=board.RANGER_TX,
-                rx=board.RANGER_RX,
-                timeout=READ_TIMEOUT_MS,
-            )
-
-        return RangerUart(rail, open_uart)
-
-    def _bus(self) -> "Any":
-        if self._i2c is None:
-            pin = machine.Pin
-            self._i2c = machine.I2C(board.I2C_ID, scl=pin(board.I2C_SCL), sda=pin(board.I2C_SDA), freq=400000)
-        return self._i2c
+        return ranger()
 
     def thermometer(self) -> "Thermometer":
-        from brim.drivers.thermometer import Thermometer
+        from brim.boards.esp32_sensors import thermometer
 
-        return Thermometer(self._bus())
+        return thermometer()
 
     def accelerometer(self) -> "Accelerometer":
-        from brim.drivers.accelerometer import Accelerometer
+        from brim.boards.esp32_sensors import accelerometer
 
-        return Accelerometer(self._bus(), self.clock)
+        return accelerometer(self.clock)
 
     def battery_mv(self) -> int:
-        from brim.drivers.battery import Battery
+        from brim.boards.esp32_sensors import battery_mv
 
-        # 11 dB: the divided voltage of a fresh cell is within 150..2450 mV.
-        adc = machine.ADC(machine.Pin(board.BATTERY_ADC), atten=machine.ADC.ATTN_11DB)
-        enable = _switch(board.BATTERY_ENABLE, board.BATTERY_ENABLE_ON)
-        return Battery(adc, enable, board.BATTERY_RATIO_PERMILLE).millivolts()
+        return battery_mv()
 
     def feed(self) -> None:
         self._watchdog.feed()
@@ -265,16 +266,6 @@ class Device:
     def deepsleep(self, seconds: int) -> None:
         """Sleep 60 s .. 12 h: a negative value would sleep for ever."""
         machine.deepsleep(1000 * min(MOST_SLEEP_S, max(LEAST_SLEEP_S, seconds)))
-
-
-def _switch(number: int, on_level: int) -> "Any":
-    """A function(on) for an output that begins switched off."""
-    pin = machine.Pin(number, machine.Pin.OUT, value=1 - on_level)
-
-    def switch(on: bool) -> None:
-        pin.value(on_level if on else 1 - on_level)
-
-    return switch
 
 
 class _cipher:

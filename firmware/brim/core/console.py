@@ -3,11 +3,12 @@
 import gc
 
 from brim.core.cycle import Wake
-from brim.core.faults import Fault, SettingInvalid
+from brim.core.faults import Fault
 from brim.core.fill import judge
 from brim.core.outbox import Outbox
 from brim.core.rtc_state import load
-from brim.core.settings import SETTINGS, changed, from_json, to_json
+from brim.core.settings import SETTINGS
+from brim.core.settings_file import SettingInvalid, changed, from_json, to_json
 from brim.core.ticks import ticks_left
 from brim.wire.console_line import decode_request, encode_ok, encode_refusal
 from brim.wire.errors import WireError

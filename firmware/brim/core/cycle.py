@@ -3,24 +3,19 @@
 A fault is logged and becomes a status; nothing here ends the wake early but the budget, which is checked between steps.
 """
 
-from brim.core.fill import Measurement, judge
-from brim.core.outbox import Outbox, follows, key_of, pack_record, unpack_record
-from brim.core.policy import Last, decide, events_of, sleep_s
+from brim.core.outbox import Outbox, follows, key_of, unpack_record
 from brim.core.rtc_state import load
-from brim.core.settings import from_json
-from brim.core.ticks import ticks_add, ticks_left
-from brim.wire.report import MAX_EARLIER, MAX_EPOCH, MAX_SEQ, Reading, encode_report
+from brim.core.ticks import sleep_s, ticks_add, ticks_left
+from brim.wire.report_encoder import MAX_EARLIER, MAX_EPOCH, encode_report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeVar
-
-    T = TypeVar("T")
 
     from brim.core.hal import Device, Link
     from brim.core.rtc_state import RtcState
     from brim.links import Exchange
+    from brim.wire.reading import Reading
 
 FURTHER_REPORTS = 3
 # What an exchange needs at least (a Wi-Fi round trip, a LoRaWAN uplink with both windows): with less it is not begun.
@@ -46,6 +41,8 @@ class Wake:
         if self.state.fresh:
             self.state.base_s = max(0, self.outbox.last_at_s - self.start_s)
         if self.state.fresh or device.cold:
+            from brim.core.settings_file import from_json
+
             self.state.settings, good = from_json(device.load_settings())
             if not good:
                 self.log_fault("settings")
@@ -81,64 +78,11 @@ class Wake:
             self.epoch_ok = False
             self.log_fault("store")
 
-    def sense(self) -> "tuple[Measurement, int | None, bool | None, int | None]":
-        """(measurement, temperature in C, tilted, battery in mV); None where a sensor did not answer."""
-        device = self.device
-        try:
-            ranger = device.ranger()
-            measured = judge(ranger.echoes(), ranger.BLIND_MM, ranger.MAX_MM)
-        except Exception:
-            measured = Measurement("sensor_fault")
-        if measured.status == "sensor_fault":
-            self.log_fault("ranger")
-        device.feed()
-        return (
-            measured,
-            self._ask("thermometer", lambda: device.thermometer().celsius()),
-            self._ask("accelerometer", lambda: device.accelerometer().tilted()),
-            self._ask("battery", device.battery_mv),
-        )
-
-    def _ask(self, name: str, ask: "Callable[[], T]") -> "T | None":
-        try:
-            return ask()
-        except Exception:
-            self.log_fault(name)
-            return None
-
     def take_reading(self, always: bool = False) -> None:
         """Measure; if it is worth a reading, number it and have it in RTC memory before anything else happens."""
-        state = self.state
-        measured, temperature_c, tilted, battery_mv = self.sense()
-        at_s = self.now_s()
-        events = events_of(measured, tilted, battery_mv, state.last.events, state.settings)
-        if not (always or decide(state.last, measured, events, at_s, state.settings)):
-            return
-        if state.seq >= MAX_SEQ:
-            self.raise_epoch()
-        if not self.epoch_ok:
-            return
-        state.seq += 1
-        reading = Reading(
-            state.epoch,
-            state.seq,
-            measured.status,
-            distance_mm=measured.distance_mm,
-            spread_mm=measured.spread_mm,
-            echoes=measured.echoes,
-            temperature_c=temperature_c,
-            battery_mv=battery_mv,
-            events=events,
-            config_version=state.settings["config"],
-        )
-        state.last = Last(measured.status, measured.distance_mm, events, at_s)
-        self.outbox.push(pack_record(reading, at_s))
-        self.save()
-        self.reading = reading
-        if self.outbox.fault:
-            self.log_fault(self.outbox.fault)
-        number = "-" if reading.distance_mm is None else str(reading.distance_mm)
-        self.device.log(f"reading {state.epoch}:{state.seq} {reading.status} {number}")
+        from brim.core.sense import take_reading
+
+        take_reading(self, always)
 
     def send(self) -> None:
         """Over the link: what is due. What fails stays in the outbox and is tried again at the next wake."""
@@ -150,8 +94,9 @@ class Wake:
         # A link's exact counters must not be found again after it has used them: while it works, they are nowhere but
         # in its hands, and whoever wakes in between starts from what the link keeps in flash.
         self.save()
+        self.device.release()
         try:
-            link = self.device.make_link(exact or None, self.slept_s)
+            link = self.device.make_link(exact or None, self.slept_s, state.settings["sf"])
             confirms = getattr(link, "ACKNOWLEDGES", False)
             fault = link.open(self.deadline_ms)
             if fault:
@@ -250,7 +195,7 @@ class Wake:
     def finish(self) -> int:
         """Save, and the seconds to sleep (60 s .. 12 h)."""
         self.save()
-        seconds = sleep_s(self.state.settings, self.clock.time_s() - self.start_s)
+        seconds = sleep_s(self.state.settings["sense_s"], self.clock.time_s() - self.start_s)
         self.device.log(f"sleep {seconds}")
         return seconds
 

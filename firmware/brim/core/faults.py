@@ -11,11 +11,3 @@ class SensorFault(Fault):
 
 class RadioFault(Fault):
     """The radio chip does not do what it was told."""
-
-
-class StoreFault(Fault):
-    """Memory that must keep something did not."""
-
-
-class SettingInvalid(Fault):
-    """A setting that is unknown, no number, or out of its range."""

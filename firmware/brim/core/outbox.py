@@ -6,44 +6,21 @@ oldest go and are counted. Whatever moment the bin dies in, a reading is in one 
 
 import struct
 
-from brim.wire.report import (
-    BATTERY_OFFSET_MV,
-    BATTERY_STEP_MV,
-    MAX_AGE_S,
-    MAX_DISTANCE_MM,
-    MAX_GAP_S,
-    NUMBER_STATUSES,
-    STATUSES,
-    Reading,
-)
+from brim.wire.reading import NUMBER_STATUSES, STATUSES, Reading
+from brim.wire.report_encoder import BATTERY_OFFSET_MV, BATTERY_STEP_MV, MAX_AGE_S, MAX_DISTANCE_MM, MAX_GAP_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Protocol
 
+    from brim.core.hal import Flash
     from brim.core.rtc_state import RtcState
-
-    class Flash(Protocol):
-        """One file; every call is all or nothing, OSError when it did not happen."""
-
-        def size(self) -> int:
-            """Bytes in the file, 0 if there is none."""
-
-        def read(self, offset: int, size: int) -> bytes: ...
-        def append(self, data: bytes) -> None: ...
-        def replace(self, head: bytes, keep_from: int, tail: bytes) -> None:
-            """The file becomes head + what it had from keep_from on + tail."""
-
 
 # epoch seq at_s status echoes distance spread temperature battery events config
 RECORD = ">HHIBBHBbBHB"
 RECORD_BYTES = struct.calcsize(RECORD)
 RING_RECORDS = 60
 BATCH = 16
-FLASH_RECORDS = 688  # a week at one reading each 15 minutes
-HEAD = b"BO1"
-HEAD_BYTES = 4
 WINDOW = 32  # records of the file whose acknowledgement is remembered one by one
 NO_TEMP = -128
 
@@ -98,10 +75,6 @@ def unpack_record(record: bytes, now_s: int) -> Reading:
     )
 
 
-def _sound(record: bytes) -> bool:
-    return len(record) == RECORD_BYTES and key_of(record)[1] > 0 and record[8] < len(STATUSES)
-
-
 def follows(older: bytes, newer: bytes) -> bool:
     """Whether `older` can ride in short form behind `newer`: the seq directly before it, in reach of the gap field."""
     epoch, seq = key_of(newer)
@@ -109,7 +82,10 @@ def follows(older: bytes, newer: bytes) -> bool:
 
 
 class Outbox:
-    """The queue over `state.ring` and `flash`. The caller saves the state after every change."""
+    """The queue over `state.ring` and `flash`. The caller saves the state after every change.
+
+    What concerns the file is loaded only when there is one.
+    """
 
     def __init__(self, state: "RtcState", flash: "Flash") -> None:
         self.state = state
@@ -119,37 +95,12 @@ class Outbox:
         if len(state.ring) % RECORD_BYTES:
             state.ring = b""
         if state.fresh:
-            self._recover()
+            from brim.core.outbox_file import recover
 
-    def _recover(self) -> None:
-        """After a boot without RTC memory everything in the file is pending."""
-        state = self.state
-        state.flash_generation = -1
-        try:
-            if self._open_file():
-                newest = self._file_record(state.flash_count - 1)
-                self.last_at_s = at_of(newest) if newest else 0
-        except OSError:
-            self.fault = "flash"
-            state.flash_generation = 0
-
-    def _open_file(self) -> bool:
-        """Whether the file has records. Its count counts; if it is not the file we know, all of it is pending."""
-        state = self.state
-        count = (self.flash.size() - HEAD_BYTES) // RECORD_BYTES
-        head = self.flash.read(0, HEAD_BYTES) if count > 0 else b""
-        if len(head) != HEAD_BYTES or head[:3] != HEAD:
-            state.flash_generation = state.flash_count = state.flash_skip = state.flash_held = 0
-            return False
-        if head[3] != state.flash_generation or state.flash_skip > count:
-            state.flash_generation, state.flash_skip, state.flash_held = head[3], 0, 0
-        state.flash_count = count
-        return True
-
-    def _file_record(self, index: int) -> "bytes | None":
-        """A record of the file, None if it is damaged; OSError if the file cannot be read."""
-        record = self.flash.read(HEAD_BYTES + index * RECORD_BYTES, RECORD_BYTES)
-        return record if _sound(record) else None
+            try:
+                self.last_at_s = recover(state, flash)
+            except OSError:
+                self.fault = "flash"
 
     def __len__(self) -> int:
         state = self.state
@@ -160,62 +111,40 @@ class Outbox:
 
     def push(self, record: bytes) -> None:
         """Take a record in; the ring's oldest batch moves to flash when the ring is full."""
-        if len(self.state.ring) >= RING_RECORDS * RECORD_BYTES:
-            self._spill()
-        self.state.ring += record
-
-    def _spill(self) -> None:
         state = self.state
-        batch = state.ring[: BATCH * RECORD_BYTES]
-        state.ring = state.ring[BATCH * RECORD_BYTES :]
-        try:
-            has_file = self._open_file()
-            pending = state.flash_count - state.flash_skip
-            over = max(0, pending + BATCH - FLASH_RECORDS)
-            if has_file and pending and not over and state.flash_skip < FLASH_RECORDS // 4:
-                self.flash.append(batch)
-                state.flash_count += BATCH
-                return
-            # A new file without what is held elsewhere and without what no longer fits.
-            leave = state.flash_skip + over
-            generation = (state.flash_generation + 1) & 0xFF
-            self.flash.replace(HEAD + bytes((generation,)), HEAD_BYTES + leave * RECORD_BYTES, batch)
-            state.flash_generation = generation
-            state.flash_count = state.flash_count - leave + BATCH
-            state.flash_skip = 0
-            state.flash_held >>= over
-            state.dropped += over
-        except OSError:
-            self.fault = "flash"
-            state.dropped += BATCH
+        if len(state.ring) >= RING_RECORDS * RECORD_BYTES:
+            from brim.core.outbox_file import spill
 
-    def _file_pending(self) -> "Iterator[tuple[int, bytes | None]]":
-        """(index, record or None if it is damaged) of what the file holds, oldest first."""
+            batch = state.ring[: BATCH * RECORD_BYTES]
+            state.ring = state.ring[BATCH * RECORD_BYTES :]
+            try:
+                spill(state, self.flash, batch)
+            except OSError:
+                self.fault = "flash"
+                state.dropped += BATCH
+        state.ring += record
+
+    def _records(self) -> "Iterator[bytes]":
+        """Everything, oldest first."""
         state = self.state
-        if state.flash_count <= state.flash_skip:
-            return
-        try:
-            if not self._open_file():
-                return
-            for index in range(state.flash_skip, state.flash_count):
-                bit = index - state.flash_skip
-                if bit >= WINDOW or (bit >= 0 and not state.flash_held >> bit & 1):
-                    yield index, self._file_record(index)
-        except OSError:
-            self.fault = "flash"
+        if state.flash_count > state.flash_skip:
+            from brim.core.outbox_file import pending
+
+            try:
+                for _, record in pending(state, self.flash):
+                    if record is not None:
+                        yield record
+            except OSError:
+                self.fault = "flash"
+        for at in range(0, len(state.ring), RECORD_BYTES):
+            yield state.ring[at : at + RECORD_BYTES]
 
     def oldest(self, limit: int, skip: "Callable[[int, int], bool] | None" = None) -> "list[bytes]":
         """Up to `limit` records, oldest first, without those for which skip(epoch, seq) is true."""
         found: "list[bytes]" = []
-        for _, record in self._file_pending():
-            if len(found) >= limit:
-                return found
-            if record is not None and not (skip and skip(*key_of(record))):
-                found.append(record)
-        for at in range(0, len(self.state.ring), RECORD_BYTES):
+        for record in self._records():
             if len(found) >= limit:
                 break
-            record = self.state.ring[at : at + RECORD_BYTES]
             if not (skip and skip(*key_of(record))):
                 found.append(record)
         return found
@@ -240,19 +169,13 @@ class Outbox:
         """Drop what covers(epoch, seq) says is held elsewhere; the last (epoch, seq) dropped or None."""
         state = self.state
         dropped = None
-        for index, record in self._file_pending():
-            bit = index - state.flash_skip
-            if bit >= WINDOW:
-                break
-            if record is not None:
-                if not covers(*key_of(record)):
-                    continue
-                dropped = key_of(record)
-            # A damaged record is no reading any more: it goes with the rest.
-            state.flash_held |= 1 << bit
-            while state.flash_held & 1:
-                state.flash_held >>= 1
-                state.flash_skip += 1
+        if state.flash_count > state.flash_skip:
+            from brim.core.outbox_file import acknowledge
+
+            try:
+                dropped = acknowledge(state, self.flash, covers)
+            except OSError:
+                self.fault = "flash"
         kept = []
         for at in range(0, len(state.ring), RECORD_BYTES):
             record = state.ring[at : at + RECORD_BYTES]

@@ -3,25 +3,12 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from brim.core.fill import Measurement
+    from brim.core.rtc_state import Last
 
 FULL, OVERFULL, EMPTIED, FIRE, TILTED, MOVED, LID_OPEN, BATTERY_LOW, TAMPER = [1 << bit for bit in range(9)]
 # A level must be left by this much before its event is cleared, so that none flaps.
 FULL_HYSTERESIS_MM = 20
 BATTERY_HYSTERESIS_MV = 100
-
-
-class Last:
-    """What the last reading said; status None before the first reading of a boot."""
-
-    __slots__ = ("at_s", "distance_mm", "events", "status")
-
-    def __init__(
-        self, status: "str | None" = None, distance_mm: "int | None" = None, events: int = 0, at_s: int = 0
-    ) -> None:
-        self.status = status
-        self.distance_mm = distance_mm
-        self.events = events
-        self.at_s = at_s
 
 
 def events_of(
@@ -44,7 +31,7 @@ def events_of(
     return events
 
 
-def decide(last: Last, measured: "Measurement", events: int, now_s: int, settings: "dict[str, int]") -> "str | None":
+def decide(last: "Last", measured: "Measurement", events: int, now_s: int, settings: "dict[str, int]") -> "str | None":
     """Why this measurement is a reading: boot, event, status, change or heartbeat; None when it is not."""
     if last.status is None:
         return "boot"
@@ -61,8 +48,3 @@ def decide(last: Last, measured: "Measurement", events: int, now_s: int, setting
     if since_s < 0 or since_s + settings["sense_s"] // 2 >= settings["heartbeat_s"]:
         return "heartbeat"
     return None
-
-
-def sleep_s(settings: "dict[str, int]", awake_s: int) -> int:
-    """Seconds until the next wake, so that measurements keep their step; 60 s .. 12 h whatever comes in."""
-    return min(43200, max(60, settings["sense_s"] - max(0, awake_s)))

@@ -3,9 +3,8 @@
 import binascii
 import struct
 
-from brim.core.policy import Last
 from brim.core.settings import defaults, pack, unpack
-from brim.wire.report import STATUSES
+from brim.wire.reading import STATUSES
 
 MAGIC = 0x4272
 VERSION = 1
@@ -19,6 +18,20 @@ BODY_BYTES = struct.calcsize(BODY)
 MAX_BYTES = 2048
 MAX_LINK_BYTES = 300
 NO_STATUS = 0xFF
+
+
+class Last:
+    """What the last reading said; status None before the first reading of a boot."""
+
+    __slots__ = ("at_s", "distance_mm", "events", "status")
+
+    def __init__(
+        self, status: "str | None" = None, distance_mm: "int | None" = None, events: int = 0, at_s: int = 0
+    ) -> None:
+        self.status = status
+        self.distance_mm = distance_mm
+        self.events = events
+        self.at_s = at_s
 
 
 class RtcState:

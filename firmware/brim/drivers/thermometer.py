@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class I2c(Protocol):
-        def readfrom_mem(self, addr: int, memaddr: int, nbytes: int, /) -> bytes: ...
+        def readfrom_mem(self, addr: int, memaddr: int, nbytes: int) -> bytes: ...
 
 
 ADDRESS = 0x48

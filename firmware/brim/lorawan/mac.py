@@ -1,7 +1,6 @@
 """The Class A device as pure logic: calls in, a list of actions out, to be carried out in order.
 
 ("persist", blob)   write to flash; must be complete before the next action
-("keep",)           write `state()` to memory that survives a reset
 ("transmit", freq_hz, sf, power_dbm, phy)
 ("listen", delay_ms, freq_hz, sf)   a window, counted from the end of the transmission
 """
@@ -36,8 +35,8 @@ _HEAD = "<BIII6HB"
 # DevAddr, NwkSKey, AppSKey, FCntUp ceiling, next FCntDown,
 # RX1 delay, RX1 offset, RX2 DR, DR, power, NbTrans, duty, channel mask, RX2 Hz, channels
 _SESSION = "<4s16s16sIIBBBBBBBHI16I"
-# next FCntUp, ADR counter, ACK due, join age s, join wait ms, sticky and single answers with their lengths
-_LIVE = "<IHBIIB15sB15s"
+# next FCntUp, ADR counter, ACK due, join age s, wait ms and tries, sticky and single answers with their lengths
+_LIVE = "<IHBIIBB15sB15s"
 _HEAD_SIZE = struct.calcsize(_HEAD)
 _SESSION_SIZE = struct.calcsize(_SESSION)
 _LIVE_SIZE = struct.calcsize(_LIVE)
@@ -50,9 +49,9 @@ class MacError(Exception):
 class Mac:
     """LoRaWAN 1.0.4, EU868, OTAA.
 
-    `load()` gives the last persisted blob or None, `kept` is the last `state()` or None. `step`: how many uplink
-    counters are reserved in flash at a time. With a step of 1 every counter is in flash before it is used and a `kept`
-    that is too old does no harm; with more, every "keep" must be carried out.
+    `load()` gives the last persisted blob or None. `kept` is the last `state()`, and None if anything may have been
+    sent after it: whoever keeps it destroys it before a Mac is made from it. `step` is how many uplink counters are
+    reserved in flash at a time; that many are skipped at most when `kept` is lost.
     """
 
     def __init__(
@@ -65,6 +64,7 @@ class Mac:
         load: "Callable[[], bytes | None]",
         kept: "bytes | None",
         step: int = 64,
+        first_dr: int = eu868.MAX_DR,
     ) -> None:
         self._dev_eui = dev_eui
         self._join_eui = join_eui
@@ -72,6 +72,7 @@ class Mac:
         self._app = cipher(app_key)
         self._random = random_bytes
         self._step = step
+        self._first_dr = first_dr
         self._owner = crc32(dev_eui + join_eui + app_key)
         self._ledger = Ledger()
         self._reserved = [0] * len(eu868.SUB_BANDS)
@@ -79,6 +80,7 @@ class Mac:
         self._join_nonce = 0
         self._join_age_s = 0
         self._join_wait_ms = 0
+        self._join_tries = 0
         self._phy = b""
         self._tx_dr = 0
         self.battery = 255
@@ -87,9 +89,8 @@ class Mac:
         self.acknowledged = False
         self.more_pending = False
         self._forget_session()
-        known = self._load_kept(kept)
-        if not known or step == 1:
-            self._load_stored(load(), known)
+        if not self._load_kept(kept):
+            self._load_stored(load())
 
     def _forget_session(self) -> None:
         self.joined = False
@@ -138,6 +139,7 @@ class Mac:
             self._ack_due,
             self._join_age_s,
             self._join_wait_ms,
+            self._join_tries,
             len(self.sticky),
             self.sticky,
             len(self.once),
@@ -157,17 +159,18 @@ class Mac:
             return False
         live = struct.unpack(_LIVE, kept[size : size + _LIVE_SIZE])
         self._f_cnt_up, self._adr_count, self._ack_due, self._join_age_s, self._join_wait_ms = live[:5]
-        self.sticky = live[6][: live[5]]
-        self.once = live[8][: live[7]]
+        self._join_tries = live[5]
+        self.sticky = live[7][: live[6]]
+        self.once = live[9][: live[8]]
         self._ledger.unpack(kept[size + _LIVE_SIZE : -4])
         return True
 
-    def _load_stored(self, stored: "bytes | None", ledger_known: bool) -> None:
+    def _load_stored(self, stored: "bytes | None") -> None:
         if stored is None or not self._load_fields(stored):
             return
         self._f_cnt_up = self._ceiling
         # What was reserved may have been used up to the last frame, just before the power went.
-        for band in range(0 if ledger_known else len(self._reserved)):
+        for band in range(len(self._reserved)):
             self._ledger.spend(band, self._reserved[band])
 
     def _load_fields(self, blob: bytes) -> bool:
@@ -216,8 +219,8 @@ class Mac:
             raise MacError("wait")
         if self._next_nonce > 0xFFFF:
             raise MacError("exhausted")
-        # Fast first, further reach with every second nonce.
-        self._tx_dr = eu868.MAX_DR - self._next_nonce // 2 % (eu868.MAX_DR + 1)
+        # Every second try reaches further, and after the slowest rate it begins anew.
+        self._tx_dr = self._first_dr - self._join_tries // 2 % (self._first_dr + 1)
         self._phy = frames.build_join_request(self._app, self._join_eui, self._dev_eui, self._next_nonce)
         sent = self._transmit(eu868.JOIN_CHANNELS_HZ, eu868.JOIN_DELAY_S, True)
         self._back_off()
@@ -226,8 +229,10 @@ class Mac:
     def _back_off(self) -> None:
         # LoRaWAN 1.0.4, chapter 7: 36 s in the first hour, 36 s in the next ten, 8.7 s a day from then on.
         airtime_ms = airtime_us(len(self._phy), eu868.SF[self._tx_dr]) // 1000 + 1
-        factor = 100 if self._join_age_s < 3600 else 1000 if self._join_age_s < 39600 else 10000
+        # A little more than the quotients, because a try at the very start of a period counts in full.
+        factor = 100 if self._join_age_s < 3600 else 1100 if self._join_age_s < 39600 else 12000
         self._join_age_s = self._join_age_s or 1
+        self._join_tries = min(self._join_tries + 1, 255)
         self._join_wait_ms = airtime_ms * factor * (256 + self._random(1)[0]) // 256
 
     def on_accept(self, phy: bytes) -> "list[Action] | None":
@@ -250,9 +255,9 @@ class Mac:
             if eu868.sub_band(freq_hz) >= 0:
                 self.channels[3 + index] = freq_hz
                 self.mask |= 8 << index
-        self._join_age_s = self._join_wait_ms = 0
+        self._join_age_s = self._join_wait_ms = self._join_tries = 0
         self._ceiling = 0
-        return [("persist", self._stored()), ("keep",)]
+        return [("persist", self._stored())]
 
     # Data.
 
@@ -260,7 +265,7 @@ class Mac:
         """One uplink; raises MacError `no session`, `exhausted`, `too long` or `duty`, and then nothing has changed."""
         if not self.joined:
             raise MacError("no session")
-        if self._f_cnt_up >= frames.MAX_F_CNT:
+        if self.exhausted():
             raise MacError("exhausted")
         room = eu868.MAX_PAYLOAD[self.dr] - len(payload)
         if room < 0:
@@ -314,7 +319,7 @@ class Mac:
             self._next_nonce += 1
             persist = True
         elif join is False:
-            if self._f_cnt_up >= self._ceiling or self._step == 1:
+            if self._f_cnt_up >= self._ceiling:
                 self._ceiling = min(self._f_cnt_up + self._step, frames.MAX_F_CNT)
                 persist = True
             self._f_cnt_up += 1
@@ -326,7 +331,6 @@ class Mac:
         power_dbm = eu868.MAX_POWER_DBM - 2 * self.power
         actions: "list[Action]" = [("persist", self._stored())] if persist else []
         return actions + [
-            ("keep",),
             ("transmit", freq_hz, sf, power_dbm, self._phy),
             ("listen", rx1_delay_s * 1000, freq_hz, rx1_sf),
             ("listen", rx1_delay_s * 1000 + 1000, eu868.RX2_HZ if join else self.rx2_hz, rx2_sf),
@@ -345,9 +349,13 @@ class Mac:
         else:
             self.mask, self.nb_trans = self.mask | 7, 1
 
+    def exhausted(self) -> bool:
+        """True once the session's counter is used up: it can send nothing more."""
+        return self._f_cnt_up >= frames.MAX_F_CNT
+
     def lost(self) -> bool:
         """True once everything has been tried for a long time and no downlink came: time for a new join."""
-        if self._f_cnt_up >= frames.MAX_F_CNT:
+        if self.exhausted():
             return True
         return self.dr == 0 and self._adr_count > ADR_ACK_LIMIT + 16 * ADR_ACK_DELAY
 
@@ -376,7 +384,7 @@ class Mac:
         if frame.f_port:
             self.received = (frame.f_port, payload)
         mac_commands.answer(self, payload if frame.f_port == 0 else frame.f_opts)
-        return [("persist", self._stored()), ("keep",)]
+        return [("persist", self._stored())]
 
     def reply(self, answer: bytes, sticky: bool = False) -> None:
         """An answer to a MAC command, for the next uplink; sticky ones go on until a downlink comes (section 5)."""
