@@ -10,7 +10,7 @@ from brim.lorawan import frames
 from brim.lorawan.eu868 import MAX_PAYLOAD, sub_band
 from brim.lorawan.frames import Data, FrameError
 
-from brim_gateway.network.dedup import COPY_US, FORGET_US, MAX_HEARD, Slot, digest, heard_before
+from brim_gateway.network.dedup import FORGET_US, MAX_HEARD, Slot, digest, heard_before
 from brim_gateway.network.device import DeviceRow, Heard, Session
 from brim_gateway.network.downlink import LEAD_US, Window, windows
 from brim_gateway.network.duty import DutyLedger, still_counting
@@ -105,7 +105,7 @@ class NetworkServer:
         if sub_band(reception.freq_hz) < 0:
             return _refused("frequency", reception)
         slot = self._by_phy.get(reception.phy)
-        if slot is not None and 0 <= now_us - slot.heard_us < COPY_US:
+        if slot is not None and slot.is_same(reception, now_us):
             slot.add(reception)
             return UplinkResult("copy", slot.dev, "copy", reception=reception, heard_us=now_us)
         try:
