@@ -177,24 +177,18 @@ def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -
 
 
 def _print_status(now: dict[str, Any]) -> None:
-    if not now["running"]:
-        typer.echo(
-            f"{now['site']}: no daemon runs. {now['bins']} bins, {now['journal']['rows']} readings in the journal."
-        )
-    else:
-        typer.echo(f"{now['site']}: {'healthy' if now['healthy'] else 'NOT HEALTHY'} since {now['since']}")
-        typer.echo(
-            f"bins {now['bins']}, readings {now['journal']['rows']} (repeats refused {now['journal']['repeated']})"
-        )
+    running = now["running"]
+    health = (
+        "no daemon runs" if not running else f"{'healthy' if now['healthy'] else 'NOT HEALTHY'} since {now['since']}"
+    )
+    typer.echo(f"{now['site']}: {health}")
     typer.echo(f"bins {now['bins']}, readings in the journal {now['journal']['rows']}")
     for reason, count in sorted(now.get("refused", {}).items()):
         typer.echo(f"refused, {reason}: {count}")
     for output in now["outputs"]:
-        link = "" if not now["running"] else ", connected" if output["connected"] else ", NOT CONNECTED"
-        fault = output.get("last_fault")
-        typer.echo(
-            f"output {output['name']}: {output['waiting']} waiting{link}{f' (last fault: {fault})' if fault else ''}"
-        )
+        link = "" if not running else ", connected" if output["connected"] else ", NOT CONNECTED"
+        fault = f" (last fault: {output['last_fault']})" if output.get("last_fault") else ""
+        typer.echo(f"output {output['name']}: {output['waiting']} waiting{link}{fault}")
 
 
 @bins_app.command("add")

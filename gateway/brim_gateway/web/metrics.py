@@ -23,6 +23,7 @@ class _Collector:
         yield _gauge("brim_healthy", "1 while commits succeed in time", 1 if status["healthy"] else 0)
         yield _gauge("brim_journal_rows", "Readings in the journal", journal["rows"])
         yield _gauge("brim_commit_seconds", "Duration of the last commit", journal["last_commit_ms"] / 1000)
+        yield _gauge("brim_wifi_connected", "Wi-Fi bins connected now", status["wifi_connected"])
         yield _counter("brim_commits", "Commits", journal["commits"])
         readings = CounterMetricFamily("brim_readings", "Readings by outcome", labels=["outcome"])
         readings.add_metric(["new"], journal["new"])
