@@ -81,6 +81,7 @@ class VirtualBin:
         self.nvs, self.flash, self.i2c = Nvs(), NorFlash(), I2cBus()
         self.rtc_memory = b""
         self.parked = False
+        self.cut_at_call: int | None = None  # the supply goes away at this hardware call
         self.on_booted: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] | None = None
         self.booting = False
@@ -272,6 +273,10 @@ class VirtualBin:
 
     def _handle(self, request: Request) -> None:
         self.counters.calls += 1
+        if self.cut_at_call is not None and self.counters.calls >= self.cut_at_call:
+            self.cut_at_call = None
+            self.cut_power()
+            return
         own_heap_bytes = request.heap_bytes - self.counters.stand_in_heap_bytes
         self.counters.heap_peak_bytes = max(self.counters.heap_peak_bytes, own_heap_bytes)
         self._model_us += _CALL_US

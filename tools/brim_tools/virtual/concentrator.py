@@ -70,6 +70,8 @@ class Concentrator:
 
     def _enqueue(self, txpk: dict[str, Any]) -> str:
         now_us = self._world.now_us
+        if txpk.get("modu", "LORA") != "LORA":
+            return "NONE"  # FSK leaves the antenna, and no bin of ours listens for it
         payload = base64.b64decode(txpk["data"] + "=" * (-len(txpk["data"]) % 4))
         sf_text, bw_text = txpk["datr"][2:].split("BW")
         sf, bw_hz, freq_hz = int(sf_text), _DATARATE_BW[bw_text], round(float(txpk["freq"]) * 1e6)
@@ -157,8 +159,14 @@ class PacketForwarder:
             elif kind == 4:
                 self.pulled += 1
             elif kind == 3:
-                error = self._concentrator.enqueue(json.loads(datagram[4:])["txpk"])
-                self._send(self._header(5, token) + json.dumps({"txpk_ack": {"error": error}}).encode())
+                self._on_pull_resp(token, datagram[4:])
+
+    def _on_pull_resp(self, token: bytes, body: bytes) -> None:
+        try:
+            error = self._concentrator.enqueue(json.loads(body)["txpk"])
+        except (ValueError, KeyError, TypeError):
+            return  # the real forwarder logs it and sends no TX_ACK
+        self._send(self._header(5, token) + json.dumps({"txpk_ack": {"error": error}}).encode())
 
     def close(self) -> None:
         self._world.unwatch(self._socket)

@@ -110,8 +110,10 @@ class Zygote:
         """`one_core`: keep this process and its interpreters on one core. They take turns, and waking the other core
         costs more than the work between two calls (measured: 28 ms a wake on two cores, 12 ms on one)."""
         self.runtime = runtime
+        self._cores: set[int] | None = None
         if one_core and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+            self._cores = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, {max(self._cores)})
         script = _ZYGOTE if runtime == "micropython" else _ZYGOTE.with_name("cpython_zygote.py")
         ours, theirs = socket.socketpair()
         self._control = ours
@@ -139,6 +141,8 @@ class Zygote:
         self.close()
 
     def close(self) -> None:
+        if self._cores is not None:
+            os.sched_setaffinity(0, self._cores)
         self._control.close()
         try:
             self._process.wait(5)

@@ -12,8 +12,8 @@ TMP102_ADDRESS = 0x48
 class UartRanger:
     """A02YYUW-type ranger: a frame `FF H L SUM` every 100 ms at 9600 baud, the first 200 ms after power-up.
 
-    `echo_mm(time_us)` gives the true distance, or None where nothing comes back (then the sensor stays silent, as
-    one without a target does).
+    `echo_mm(time_us)` gives the true distance, or None where nothing comes back (then the frame says 0). `silent`: the
+    sensor is dead or unplugged and sends nothing at all.
     """
 
     PERIOD_US = 100_000
@@ -28,6 +28,7 @@ class UartRanger:
         self._next_us = 0
         self._stream: list[tuple[int, int]] = []
         self.on_time_us = 0
+        self.silent = False
 
     def power(self, on: bool, now_us: int) -> None:
         if on and self._powered_at_us is None:
@@ -42,8 +43,8 @@ class UartRanger:
     def _produce(self, until_us: int) -> None:
         while self._powered_at_us is not None and self._next_us <= until_us:
             distance_mm = self._echo_mm(self._next_us)
-            if distance_mm is not None:
-                noisy_mm = max(0, round(self._rng.gauss(distance_mm, self._noise_mm)))
+            if not self.silent:
+                noisy_mm = 0 if distance_mm is None else max(0, round(self._rng.gauss(distance_mm, self._noise_mm)))
                 high, low = noisy_mm >> 8 & 0xFF, noisy_mm & 0xFF
                 frame = (0xFF, high, low, (0xFF + high + low) & 0xFF)
                 self._stream += [(self._next_us + (i + 1) * self.BYTE_US, b) for i, b in enumerate(frame)]

@@ -1,0 +1,48 @@
+"""`tests/device` runs on CPython under pytest; here the same files run on the real MicroPython, as source and as .mpy."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from brim_tools.virtual.firmware_image import build_image
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITE = sorted((ROOT / "tests" / "device").glob("test_*.py"))
+RUNNER = """
+import sys
+module = __import__({name!r})
+ran = 0
+for name in sorted(dir(module)):
+    if name.startswith("test_"):
+        getattr(module, name)()
+        ran += 1
+print("ran", ran)
+"""
+
+
+@pytest.fixture(scope="module")
+def firmware(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if request.param == "py":
+        return ROOT / "firmware"
+    return build_image(tmp_path_factory.mktemp("image"))
+
+
+@pytest.mark.parametrize("firmware", ["py", "mpy"], indirect=True)
+@pytest.mark.parametrize("path", SUITE, ids=lambda p: p.stem)
+def test_device_suite(path: Path, firmware: Path) -> None:
+    expected = len(re.findall(r"^def test_", path.read_text(), re.MULTILINE))
+    start = "import sys, micropython_module as m; sys.exit(m.run_main(['micropython', '-X', 'heapsize=2M', '-c', sys.argv[1]]))"
+    done = subprocess.run(
+        [sys.executable, "-c", start, RUNNER.format(name=path.stem)],
+        env={**os.environ, "MICROPYPATH": f"{firmware}:{path.parent}:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1:] == [f"ran {expected}"] and expected > 0, done.stdout + done.stderr

@@ -1,0 +1,1 @@
+"""Benchmarks: figures with a ratio in one run, never a timed test."""
