@@ -38,11 +38,28 @@ class Slot:
     answered: bool = False
     tried: set[tuple[str, int]] = field(default_factory=set)
 
+    def is_same(self, reception: Reception, now_us: int) -> bool:
+        """Are these the same bytes from the same transmission? Two that one concentrator heard are so by its own
+        counter: bytes of a device without a counter come back hours later, and a recording is played faster."""
+        if not 0 <= now_us - self.heard_us < COPY_US:
+            return False
+        return all(
+            ticks_apart(known.tmst_us, reception.tmst_us) < COPY_US
+            for known in self.receptions
+            if known.gateway == reception.gateway
+        )
+
     def add(self, reception: Reception) -> None:
         """Another concentrator heard it too."""
         known = any(r.gateway == reception.gateway for r in self.receptions)
         if not known and len(self.receptions) < MAX_RECEPTIONS:
             self.receptions.append(reception)
+
+
+def ticks_apart(one_us: int, other_us: int) -> int:
+    """Microseconds between two values of a concentrator's 32-bit counter, the short way round."""
+    ticks = (one_us - other_us) & 0xFFFFFFFF
+    return min(ticks, 0x100000000 - ticks)
 
 
 def digest(f_port: int | None, payload: bytes) -> int:
@@ -64,8 +81,7 @@ def heard_before(heard: tuple[Heard, ...], new: Heard) -> bool:
             if apart_us <= SAME_VALUE_US:
                 return True
             continue
-        ticks = (new.tmst_us - old.tmst_us) & 0xFFFFFFFF
-        ticks = min(ticks, 0x100000000 - ticks)
+        ticks = ticks_apart(old.tmst_us, new.tmst_us)
         if ticks <= SAME_VALUE_US and (apart_us <= SAME_VALUE_US or (ticks == 0 and apart_us <= RESENT_US)):
             return True
     return False

@@ -10,7 +10,7 @@ from brim.lorawan import frames
 from brim.lorawan.eu868 import MAX_PAYLOAD, sub_band
 from brim.lorawan.frames import Data, FrameError
 
-from brim_gateway.network.dedup import COPY_US, FORGET_US, MAX_HEARD, Slot, digest, heard_before
+from brim_gateway.network.dedup import FORGET_US, MAX_HEARD, Slot, digest, heard_before
 from brim_gateway.network.device import DeviceRow, Heard, Session
 from brim_gateway.network.downlink import LEAD_US, Window, windows
 from brim_gateway.network.duty import DutyLedger, still_counting
@@ -21,6 +21,7 @@ from brim_gateway.network.registry import Rows
 from brim_gateway.network.session import UP, find_counter
 
 PATH_EXPIRES_US = 90_000_000
+MAX_PATHS = 256
 MAX_QUEUED = 16
 # The smallest FRMPayload of the region: a queued payload fits any window.
 MAX_QUEUED_BYTES = min(MAX_PAYLOAD)
@@ -95,6 +96,10 @@ class NetworkServer:
 
     def on_pull(self, gateway: str, now_us: int) -> None:
         """A PULL_DATA came: this concentrator can be sent downlinks for the next 90 s."""
+        if gateway not in self._paths and len(self._paths) >= MAX_PATHS:
+            self._paths = {each: at_us for each, at_us in self._paths.items() if now_us - at_us < PATH_EXPIRES_US}
+            if len(self._paths) >= MAX_PATHS:
+                return
         self._paths[gateway] = now_us
 
     def on_uplink(self, reception: Reception, now_us: int) -> UplinkResult:
@@ -105,7 +110,7 @@ class NetworkServer:
         if sub_band(reception.freq_hz) < 0:
             return _refused("frequency", reception)
         slot = self._by_phy.get(reception.phy)
-        if slot is not None and 0 <= now_us - slot.heard_us < COPY_US:
+        if slot is not None and slot.is_same(reception, now_us):
             slot.add(reception)
             return UplinkResult("copy", slot.dev, "copy", reception=reception, heard_us=now_us)
         try:
