@@ -102,5 +102,6 @@ def test_a_broken_sensor_is_an_answer():
 def test_reboot_waits_until_it_has_answered():
     device = Bench().boot()
     console = Console(device)
-    assert decode_answer(next(iter(console.handle("@1 reboot"))))[3] == {"reboot": True}
+    answers = list(console.handle("@1 reboot"))
+    assert len(answers) == 1 and decode_answer(answers[0])[3] == {"reboot": True}
     assert console.reboot_wanted and not device.rebooted
