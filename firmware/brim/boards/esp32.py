@@ -111,7 +111,7 @@ class Identity:
     def __init__(self, store: Store, dev_eui: bytes) -> None:
         self.dev_eui = dev_eui
         self.link = self._text(store, "link") or "lorawan"
-        self.name = self._text(store, "bin")
+        self._store = store
         self.sf = 0
         if self.link == "wifi":
             self.ssid = self._text(store, "ssid")
@@ -127,6 +127,10 @@ class Identity:
         else:
             self.join_eui = store.get("join_eui") or bytes(8)
             self.app_key = store.get("app_key") or b""
+
+    @property
+    def name(self) -> str:
+        return self._text(self._store, "bin")
 
     def _text(self, store: Store, key: str) -> str:
         try:

@@ -155,6 +155,18 @@ def test_nothing_is_sent_where_no_concentrator_can_be_reached() -> None:
     assert stored is not None and stored.session is not None and stored.session.f_cnt_down == 0
 
 
+def test_invented_concentrators_do_not_push_out_real_ones_nor_fill_the_memory() -> None:
+    network = server()
+    for number in range(2000):
+        network.on_pull(f"{number:016x}", START_US)
+    network.on_uplink(heard(uplink(0, m_type=frames.CONFIRMED_UP)), START_US)
+    assert network.answer(DEV, START_US + 200_000) is not None
+    later_us = START_US + 100_000_000
+    network.on_pull(OTHER, later_us)
+    network.on_uplink(heard(uplink(1, m_type=frames.CONFIRMED_UP), 0, OTHER), later_us)
+    assert network.answer(DEV, later_us + 200_000) is not None
+
+
 def test_a_queue_is_bounded_and_forgets_what_is_too_old() -> None:
     network = server()
     assert not network.queue("0000000000000000", 2, b"x", START_US, START_US + 1)
