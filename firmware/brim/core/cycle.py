@@ -193,8 +193,7 @@ class Wake:
                 self._drop(lambda epoch, seq, ack=command: acknowledges(ack, epoch, seq))  # type: ignore[misc]
 
     def finish(self) -> int:
-        """Save, and the seconds to sleep (60 s .. 12 h)."""
-        self.save()
+        """The seconds to sleep (60 s .. 12 h)."""
         seconds = sleep_s(self.state.settings["sense_s"], self.clock.time_s() - self.start_s)
         self.device.log(f"sleep {seconds}")
         return seconds
@@ -206,4 +205,6 @@ def wake(device: "Device") -> int:
     now.take_reading()
     if (now.reading or now.state.retry) and len(now.outbox) and now.left_ms() >= EXCHANGE_MS:
         now.send()
+    else:
+        now.save()
     return now.finish()

@@ -21,6 +21,7 @@ from brim_gateway.network.registry import Rows
 from brim_gateway.network.session import UP, find_counter
 
 PATH_EXPIRES_US = 90_000_000
+MAX_PATHS = 256
 MAX_QUEUED = 16
 # The smallest FRMPayload of the region: a queued payload fits any window.
 MAX_QUEUED_BYTES = min(MAX_PAYLOAD)
@@ -95,6 +96,10 @@ class NetworkServer:
 
     def on_pull(self, gateway: str, now_us: int) -> None:
         """A PULL_DATA came: this concentrator can be sent downlinks for the next 90 s."""
+        if gateway not in self._paths and len(self._paths) >= MAX_PATHS:
+            self._paths = {each: at_us for each, at_us in self._paths.items() if now_us - at_us < PATH_EXPIRES_US}
+            if len(self._paths) >= MAX_PATHS:
+                return
         self._paths[gateway] = now_us
 
     def on_uplink(self, reception: Reception, now_us: int) -> UplinkResult:

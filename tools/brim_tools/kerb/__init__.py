@@ -1,0 +1,1 @@
+"""The technician's commands: a laptop, a cable, a bin."""
