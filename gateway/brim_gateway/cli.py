@@ -364,6 +364,40 @@ def keys_replace(
             typer.echo(f"new keys of {done['bin']}: {keys_file} (0600)")
 
 
+@app.command()
+def play(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Recorded receptions, one row a frame.")],
+    to: Annotated[str, typer.Option(help="HOST:PORT of a running gateway's UDP socket.")] = "127.0.0.1:1700",
+    as_json: JsonOption = False,
+) -> None:
+    """Play recorded LoRaWAN receptions into a running gateway, as a packet forwarder would send them.
+
+    For the recorded time to be the event time, that gateway needs trust_time = true under [udp].
+
+    Example: brim gateway play dtu_2016_lorawan_frames.csv --to 127.0.0.1:1700
+    """
+    from brim_gateway.play import RecordingInvalid
+    from brim_gateway.play import play as play_recording
+
+    host, _, port = to.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        typer.echo('error: --to: must be HOST:PORT, e.g. "127.0.0.1:1700"', err=True)
+        raise typer.Exit(2)
+    with _errors():
+        try:
+            account = play_recording(file, host.strip("[]"), int(port))
+        except RecordingInvalid as exc:
+            typer.echo(f"error: {exc}", err=True)
+            raise typer.Exit(2) from None
+        if as_json:
+            _print_json(account.as_dict())
+        else:
+            typer.echo(
+                f"{account.acknowledged} frames acknowledged in {account.seconds} s"
+                f" ({account.without_frame} rows without a frame left out, {account.resent} sent again)"
+            )
+
+
 def main() -> None:
     """For `python -m brim_gateway.cli`."""
     app(prog_name="brim gateway")

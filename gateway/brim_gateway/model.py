@@ -131,7 +131,7 @@ class BinRecord(msgspec.Struct, frozen=True, kw_only=True):
 def iso_utc(time_us: int) -> str:
     """RFC 3339 in UTC: whole seconds as ``…:10Z``, otherwise milliseconds as ``…:12.113Z``."""
     seconds, micros = divmod(time_us, 1_000_000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
     millis = micros // 1000
     return f"{text}.{millis:03d}Z" if millis else f"{text}Z"
 

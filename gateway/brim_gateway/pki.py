@@ -64,6 +64,24 @@ def make_site(folder: Path, site: str, names: list[str], now: datetime | None = 
     return files
 
 
+def make_client(ca: Path, ca_key: Path, dev: str, now: datetime | None = None) -> tuple[bytes, bytes]:
+    """(certificate, key) as PEM for the Wi-Fi bin ``dev``: its CN is the device, which stands for a password."""
+    authority = x509.load_pem_x509_certificate(ca.read_bytes())
+    signer = serialization.load_pem_private_key(ca_key.read_bytes(), None)
+    if not isinstance(signer, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{ca_key}: not a key that make_site made")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dev)])
+    certificate = (
+        _builder(name, authority.subject, key, now or datetime.now(UTC), CA_YEARS - 1)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), _private(key)
+
+
 def write_secret(path: Path, content: bytes) -> None:
     """A new file that only its owner may read. Raises FileExistsError."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:

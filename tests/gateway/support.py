@@ -188,7 +188,10 @@ class Broker:
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+        # Its default queue of 1,000 would drop what a slow subscriber of ours has not read yet.
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

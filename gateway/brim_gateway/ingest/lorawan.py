@@ -35,7 +35,8 @@ from brim_gateway.store.transaction import Quarantined, Transaction
 log = logging.getLogger("brim.lorawan")
 
 COPY_WINDOW_S = 0.2
-COMMAND_LIVES_US = 6 * 3_600_000_000
+ACK_LIVES_US = 10_000_000
+"""Until the windows of this uplink are over: the next report brings a fresher acknowledgement."""
 STORE_QUEUE_MOST = 20_000
 """Receptions beyond this wait for no commit: they are dropped unacknowledged, and counted."""
 UNANSWERED_MOST = 1_000
@@ -85,7 +86,6 @@ class LorawanIngest:
         self._trust_time = trust_time
         self._rate_log = RateLog(log)
         self._sent: dict[tuple[str, bytes], Downlink] = {}
-        self._offset_us: dict[str, int] = {}
         self._joined: set[str] = set()
         self._oldest: dict[tuple[str, int], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,10 +113,7 @@ class LorawanIngest:
 
     def _one(self, reception: Reception, now_us: int, batch: _Batch) -> None:
         self.counters["receptions"] += 1
-        # A recording is played faster than it happened: its own clock keeps frames apart.
-        trusted = self._trust_time and reception.time_us is not None
-        server_now_us = reception.time_us if trusted and reception.time_us is not None else now_us
-        result = self.server.on_uplink(reception, server_now_us)
+        result = self.server.on_uplink(reception, now_us)
         self.counters[result.kind] += 1
         if result.kind == "refused":
             self._refuse(result.reason or "unknown", f"{result.dev or ''} by {reception.gateway}")
@@ -130,12 +127,11 @@ class LorawanIngest:
             log.info("join of %s accepted", dev)
             self._joined.add(dev)
         if result.kind == "data" and result.f_port:
-            self._decode(result, now_us, trusted, batch)
+            self._decode(result, now_us, batch)
         if result.answer_due:
-            self._offset_us[dev] = server_now_us - now_us
             batch.answers.append(dev)
 
-    def _decode(self, result: UplinkResult, now_us: int, trusted: bool, batch: _Batch) -> None:
+    def _decode(self, result: UplinkResult, now_us: int, batch: _Batch) -> None:
         dev, reception = result.dev or "", result.reception
         record = self._directory.by_dev.get(dev)
         if record is None or reception is None:
@@ -159,7 +155,7 @@ class LorawanIngest:
                 record,
                 received_us=now_us,
                 heard_us=result.heard_us,
-                time_source="concentrator" if trusted else "gateway",
+                time_source="concentrator" if self._trust_time and reception.time_us is not None else "gateway",
                 # A device without numbers of its own: its session and frame counter name the reading, unless the
                 # counter is forgotten; then the journal numbers it.
                 epoch=0 if result.volatile else result.session or 0,
@@ -187,8 +183,7 @@ class LorawanIngest:
             for dev, decoded in batch.reports:
                 self._queue_ack(dev, decoded)
             for dev in batch.answers:
-                now_us = self._clock_us() + self._offset_us.get(dev, 0)
-                await self._send(self.server.answer(dev, now_us))
+                await self._send(self.server.answer(dev, self._clock_us()))
 
     def _queue_ack(self, dev: str, decoded: Decoded) -> None:
         newest = decoded.readings[-1]
@@ -203,8 +198,8 @@ class LorawanIngest:
         command = acknowledgement(newest.epoch, newest.seq, decoded.backlog, oldest, held, dev in self._joined)
         if command is None:
             return
-        now_us = self._clock_us() + self._offset_us.get(dev, 0)
-        if self.server.queue(dev, PORT_COMMAND, encode_commands([command]), now_us, now_us + COMMAND_LIVES_US):
+        now_us = self._clock_us()
+        if self.server.queue(dev, PORT_COMMAND, encode_commands([command]), now_us, now_us + ACK_LIVES_US):
             self.counters["acks_queued"] += 1
             self._joined.discard(dev)
 
@@ -234,8 +229,7 @@ class LorawanIngest:
         if error not in (None, "NONE"):
             self.counters["tx_refused"] += 1
             self._rate_log.note("downlink refused by forwarder", f"{downlink.dev}: {error}")
-        now_us = self._clock_us() + self._offset_us.get(downlink.dev, 0)
-        again = self.server.on_tx_ack(downlink, error, now_us)
+        again = self.server.on_tx_ack(downlink, error, self._clock_us())
         if again is not None:
             self._spawn(self._send(again))
 

@@ -110,8 +110,8 @@ class Session:
     def from_dict(cls, values: Mapping[str, Any]) -> Session:
         """The inverse of `as_dict`; raises DeviceInvalid."""
         known = dict(values)
-        heard = tuple(Heard(*entry) for entry in known.pop("heard", ()))
         try:
+            heard = tuple(Heard(*entry) for entry in known.pop("heard", ()))
             keys: dict[str, Any] = {name: bytes.fromhex(known.pop(name)) for name in ("nwk_s_key", "app_s_key")}
             return cls(**known, **keys, heard=heard)
         except (KeyError, TypeError, AttributeError):
@@ -181,12 +181,12 @@ class DeviceRow:
     def from_dict(cls, values: Mapping[str, Any]) -> DeviceRow:
         """The inverse of `as_dict`; raises DeviceInvalid."""
         known = dict(values)
-        sent = tuple(Sent(*entry) for entry in known.pop("sent", ()))
         sessions: dict[str, Any] = {
             name: None if part is None else Session.from_dict(part)
             for name, part in ((name, known.pop(name, None)) for name in ("session", "pending"))
         }
         try:
+            sent = tuple(Sent(*entry) for entry in known.pop("sent", ()))
             app_key = known.pop("app_key", None)
             return cls(**known, **sessions, app_key=None if app_key is None else bytes.fromhex(app_key), sent=sent)
         except TypeError:

@@ -15,7 +15,6 @@ from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -26,7 +25,33 @@ KEEP_ALIVE_S = 20
 CONNECT_S = 5.0
 UNSUPPORTED_VERSION = 0x84
 
-_properties: Callable[[int], Properties] = Properties
+
+class _Packed(Properties):
+    """Properties that are packed already: paho's own class takes half of the time of a publish."""
+
+    def __init__(self, packed: bytes) -> None:
+        object.__setattr__(self, "packed", packed)
+
+    def pack(self) -> bytes:
+        packed: bytes = object.__getattribute__(self, "packed")
+        return packed
+
+
+def pack_properties(message: Message) -> bytes:
+    """The properties of a PUBLISH with their length (MQTT 5, 3.3.2.3): UTF-8 payload, content type, expiry, user's."""
+    out = b"\x01\x01\x03" + _text(message.content_type)
+    if message.expiry_s is not None:
+        out += b"\x02" + message.expiry_s.to_bytes(4, "big")
+    for name, value in message.properties:
+        out += b"\x26" + _text(name) + _text(value)
+    if len(out) < 0x80:
+        return bytes((len(out),)) + out
+    return bytes((len(out) & 0x7F | 0x80, len(out) >> 7)) + out
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(2, "big") + data
 
 
 class LinkLost(Exception):
@@ -105,15 +130,9 @@ class MqttLink:
 
     def publish(self, message: Message) -> int:
         """Send with QoS 1; returns the packet identifier that ``on_ack`` will name."""
-        properties = None
+        properties: Properties | None = None
         if self._version == 5:
-            properties = _properties(PacketTypes.PUBLISH)
-            properties.PayloadFormatIndicator = 1
-            properties.ContentType = message.content_type
-            if message.properties:
-                properties.UserProperty = list(message.properties)
-            if message.expiry_s is not None:
-                properties.MessageExpiryInterval = message.expiry_s
+            properties = _Packed(pack_properties(message))
         info = self._client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._lost(paho.error_string(info.rc))

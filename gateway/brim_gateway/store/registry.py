@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from brim_gateway.errors import StoreFault
 from brim_gateway.model import BinRecord
-from brim_gateway.network.device import DeviceRow
+from brim_gateway.network.device import DeviceInvalid, DeviceRow
 from brim_gateway.store.journal import newest_id
 
 _COLUMNS = ("bin", "dev", "link", "decoder", "empty_mm", "full_mm", "lat", "lon", "password_hash")
@@ -47,14 +48,21 @@ def remove_bin(connection: sqlite3.Connection, record: BinRecord) -> None:
 
 
 def all_devices(connection: sqlite3.Connection) -> list[DeviceRow]:
-    """Every LoRaWAN device; raises DeviceInvalid for a row that breaks a rule."""
-    return [DeviceRow.from_dict(msgspec.json.decode(row[0])) for row in connection.execute("SELECT row FROM devices")]
+    """Every LoRaWAN device. Raises StoreFault for a row that breaks a rule."""
+    return [_device(dev, row) for dev, row in connection.execute("SELECT dev, row FROM devices")]
 
 
 def find_device(connection: sqlite3.Connection, dev: str) -> DeviceRow | None:
     """The LoRaWAN device of that EUI."""
     row = connection.execute("SELECT row FROM devices WHERE dev = ?", (dev,)).fetchone()
-    return DeviceRow.from_dict(msgspec.json.decode(row[0])) if row else None
+    return _device(dev, row[0]) if row else None
+
+
+def _device(dev: str, row: bytes) -> DeviceRow:
+    try:
+        return DeviceRow.from_dict(msgspec.json.decode(row))
+    except (DeviceInvalid, msgspec.DecodeError) as exc:
+        raise StoreFault(f"device {dev} in the database cannot be used: {exc}; restore a backup") from None
 
 
 def save_device(connection: sqlite3.Connection, row: DeviceRow) -> None:

@@ -75,6 +75,7 @@ class Store:
         self._cursors: dict[str, int] = {}
         self._wake = threading.Condition()
         self._stopping = False
+        self._lingering = False
         self._listeners: list[Callable[[], None]] = []
         self.health.newest_id = journal.newest_id(self._connection)
         self.health.cursors = registry.output_cursors(self._connection)
@@ -120,8 +121,10 @@ class Store:
     def note_cursor(self, output: str, cursor: int) -> None:
         """``output`` has handed over every row up to ``cursor``. Written with the next commit or within a second."""
         with self._wake:
+            first = not self._cursors
             self._cursors[output] = cursor
-            self._wake.notify()
+            if first and not self._lingering:
+                self._wake.notify()
 
     def reader(self) -> sqlite3.Connection:
         """A new read-only connection for one thread."""
@@ -156,7 +159,9 @@ class Store:
                 self._jobs.append(job)
             if self.health.busy_since is None:
                 self.health.busy_since = time.monotonic()
-            self._wake.notify()
+            # While the writer waits for company, each newcomer must not wake it.
+            if not self._lingering or len(self._jobs) >= BATCH_MOST:
+                self._wake.notify()
         if closing:
             job.deliver(None, StoreFault("the store is closing"))
 
@@ -183,11 +188,13 @@ class Store:
             now = time.monotonic()
             linger_until = now + self._linger_s
             if self._jobs and now - last_commit < 10 * self._linger_s:
+                self._lingering = True
                 while len(self._jobs) < BATCH_MOST and not self._stopping:
                     left = linger_until - time.monotonic()
                     if left <= 0:
                         break
                     self._wake.wait(left)
+                self._lingering = False
             batch = [self._jobs.popleft() for _ in range(min(len(self._jobs), BATCH_MOST))]
             cursors, self._cursors = self._cursors, {}
             return batch, cursors

@@ -389,6 +389,8 @@ def test_rows_survive_json_and_bad_ones_are_refused_without_telling_a_key() -> N
         {"counter": "loose"},
         {"last_dev_nonce": 70000},
         {"surprise": 1},
+        {"sent": [[1]]},
+        {"session": good["session"] | {"heard": [[1]]}},
         {"session": {"number": 1}},
         {"session": good["session"] | {"nwk_s_key": "q"}},
         {"session": good["session"] | {"f_cnt_up": -1}},

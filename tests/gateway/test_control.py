@@ -1,0 +1,72 @@
+"""The control socket: private, bounded, and deaf to nonsense."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import stat
+from pathlib import Path
+
+from tests.gateway.support import RunningGateway, make_config
+
+
+def talk(path: Path, data: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(str(path))
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        answer = b""
+        while chunk := sock.recv(65_536):
+            answer += chunk
+        return answer
+
+
+def test_only_the_owner_may_open_it_and_a_left_over_socket_is_replaced(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    config.data_dir.mkdir()
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(config.control_socket))
+    with RunningGateway(config) as gateway:
+        assert stat.S_IMODE(config.control_socket.stat().st_mode) == 0o600
+        assert gateway.ask("status")["healthy"]
+    assert not config.control_socket.exists()
+
+
+def test_nonsense_gets_a_refusal_and_disturbs_nobody(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    chance = random.Random(1)
+    with RunningGateway(config) as gateway:
+        requests = [
+            b"{}", b"[]", b"null", b"{" * 5_000, b'{"verb": 3}', b'{"verb": "status", "args": []}', b"\xff\xfe",
+            b'{"verb": "nothing"}', b'{"verb": "bins.add"}', b'{"verb": "bins.add", "args": {"rows": [[1, 2]]}}',
+            b'{"verb": "bins.import", "args": {"csv": 7}}', b'{"verb": "bins.show", "args": {"bin": null}}',
+            *(chance.randbytes(40).replace(b"\n", b"") for _ in range(200)),
+        ]  # fmt: skip
+        answers = talk(config.control_socket, b"\n".join(requests) + b"\n").splitlines()
+        assert len(answers) == len(requests)
+        assert all("error" in json.loads(answer) and json.loads(answer)["problems"] for answer in answers)
+        assert gateway.ask("status")["healthy"]
+
+
+def test_more_clients_than_places_are_turned_away(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    with RunningGateway(config) as gateway:
+        clients = []
+        for _ in range(12):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(5)
+            sock.connect(str(config.control_socket))
+            clients.append(sock)
+        turned_away = 0
+        for sock in clients:
+            try:
+                sock.sendall(b'{"verb": "status"}\n')
+                turned_away += not sock.recv(65_536)
+            except ConnectionError:
+                turned_away += 1
+        for sock in clients:
+            sock.close()
+        assert turned_away == 4
+        assert gateway.ask("status")["healthy"]

@@ -1,0 +1,247 @@
+"""The LoRaWAN way through the daemon: a device's own MAC over a real socket, and the recorded bins of 2016."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from brim.lorawan import frames
+from brim.lorawan.crypto import session_keys
+from brim.wire.command import ACK, decode_commands
+from brim.wire.ports import PORT_COMMAND, PORT_REPORT
+from brim.wire.report import Reading, encode_report
+from brim_gateway.cli import app
+from brim_gateway.network.session import EcbCipher
+from typer.testing import CliRunner
+
+from tests.gateway.support import UDP, RunningGateway, make_config, wait_until
+
+RECORDING = Path(__file__).parents[1] / "data" / "traces" / "dtu_2016_lorawan_frames.csv"
+KEY = "2b7e151628aed2a6abf7158809cf4f3c"
+EUI = bytes.fromhex("aa555a0000000101")
+
+
+class Forwarder:
+    """A packet forwarder on a real socket."""
+
+    def __init__(self, port: int, eui: bytes = EUI) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect(("127.0.0.1", port))
+        self._socket.settimeout(5)
+        self._eui = eui
+        self._token = 0
+
+    def __enter__(self) -> Forwarder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _send(self, kind: int, body: bytes = b"") -> bytes:
+        self._token += 1
+        token = self._token.to_bytes(2, "big")
+        self._socket.send(b"\x02" + token + bytes((kind,)) + self._eui + body)
+        return token
+
+    def pull(self) -> None:
+        token = self._send(2)
+        assert self._socket.recv(64) == b"\x02" + token + b"\x04"
+
+    def push(self, *phys: bytes, tmst: int = 1_000_000) -> None:
+        """Send and wait for the PUSH_ACK."""
+        token = self.push_only(*phys, tmst=tmst)
+        assert self._socket.recv(64) == b"\x02" + token + b"\x01"
+
+    def push_only(self, *phys: bytes, tmst: int = 1_000_000) -> bytes:
+        rxpk = [
+            {
+                "tmst": tmst, "freq": 868.1, "chan": 0, "rfch": 0, "stat": 1, "modu": "LORA", "datr": "SF7BW125",
+                "codr": "4/5", "rssi": -80, "lsnr": 7.5, "size": len(phy), "data": base64.b64encode(phy).decode(),
+            }
+            for phy in phys
+        ]  # fmt: skip
+        return self._send(0, json.dumps({"rxpk": rxpk}).encode())
+
+    def downlink(self) -> tuple[bytes, dict[str, Any]]:
+        """(token, txpk) of the next PULL_RESP."""
+        datagram = self._socket.recv(4096)
+        assert datagram[3] == 3
+        return datagram[1:3], json.loads(datagram[4:])["txpk"]
+
+    def tx_ack(self, token: bytes, error: str) -> None:
+        body = json.dumps({"txpk_ack": {"error": error}}).encode()
+        self._socket.send(b"\x02" + token + b"\x05" + self._eui + body)
+
+
+class Device:
+    """The least of a LoRaWAN device: frames under its keys."""
+
+    def __init__(self, entry: dict[str, str]) -> None:
+        self.dev = entry["dev"]
+        self._join_eui = bytes.fromhex(entry["join_eui"])
+        self._app = EcbCipher(bytes.fromhex(entry["app_key"]))
+        self.f_cnt = 0
+
+    def join(self, forwarder: Forwarder, nonce: int = 1) -> dict[str, Any]:
+        forwarder.push(frames.build_join_request(self._app, self._join_eui, bytes.fromhex(self.dev), nonce))
+        _, txpk = forwarder.downlink()
+        accept = frames.parse_join_accept(self._app, base64.b64decode(txpk["data"]))
+        nwk_s_key, app_s_key = session_keys(self._app, accept.join_nonce, accept.net_id, nonce)
+        self._network, self._application = EcbCipher(nwk_s_key), EcbCipher(app_s_key)
+        self._addr = accept.dev_addr
+        return txpk
+
+    def data(self, payload: bytes, f_port: int = PORT_REPORT) -> bytes:
+        phy = frames.build_data(
+            frames.DATA_UP, self._network, self._application, self._addr, 0, self.f_cnt, b"", f_port, payload
+        )
+        self.f_cnt += 1
+        return phy
+
+    def commands(self, txpk: dict[str, Any]) -> list[tuple[int, ...]]:
+        phy = base64.b64decode(txpk["data"])
+        frame = frames.parse_data(phy)
+        assert frame.f_port == PORT_COMMAND
+        return decode_commands(frames.open_data(self._network, self._application, phy, frame, frame.f_cnt))
+
+
+def add_lorawan(gateway: RunningGateway, name: str) -> Device:
+    return Device(gateway.ask("bins.add", rows=[[name, {"bin": name}]])["keys"][0])
+
+
+def report(*seqs: int, backlog: int = 0) -> bytes:
+    return encode_report([Reading(1, seq, "ok", 400, 2, 9, age_s=900 * i) for i, seq in enumerate(seqs)], backlog)
+
+
+def test_join_report_and_the_acknowledgement_that_lets_the_bin_drop(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, UDP)) as gateway, Forwarder(gateway.port("udp")) as forwarder:
+        device = add_lorawan(gateway, "L-1")
+        forwarder.pull()
+        txpk = device.join(forwarder)
+        assert txpk["tmst"] == 1_000_000 + 5_000_000 and txpk["ipol"] is True
+        forwarder.push(device.data(report(2, 1, backlog=1)), tmst=9_000_000)
+        # PUSH_ACK came, so it is on disk.
+        assert [(row["seq"], row["bin"], row["radio"]["sf"]) for row in gateway.rows()] == [
+            (1, "L-1", 7),
+            (2, "L-1", 7),
+        ]
+        _, txpk = forwarder.downlink()
+        assert txpk["tmst"] == 9_000_000 + 1_000_000
+        assert device.commands(txpk) == [(ACK, 1, 2, 0)]
+        # Reading 3 is missing: asked for by saying what is held.
+        forwarder.push(device.data(report(5, 4, backlog=2)), tmst=19_000_000)
+        _, txpk = forwarder.downlink()
+        assert device.commands(txpk) == [(ACK, 1, 2, 0b11)]
+        forwarder.push(device.data(report(6, 5, 4, 3, backlog=3)), tmst=29_000_000)
+        assert [row["seq"] for row in gateway.rows()] == [1, 2, 4, 5, 3, 6]
+        status = gateway.ask("status")
+        assert status["journal"]["repeated"] == 2 and status["lorawan"]["acks_queued"] == 2
+
+
+def test_a_refused_first_window_is_sent_again_for_the_second(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, UDP)) as gateway, Forwarder(gateway.port("udp")) as forwarder:
+        device = add_lorawan(gateway, "L-1")
+        forwarder.pull()
+        forwarder.push(frames.build_join_request(device._app, device._join_eui, bytes.fromhex(device.dev), 7))
+        token, first = forwarder.downlink()
+        forwarder.tx_ack(token, "TOO_LATE")
+        _, second = forwarder.downlink()
+        assert second["tmst"] == first["tmst"] + 1_000_000 and second["data"] == first["data"]
+        assert gateway.ask("status")["lorawan"]["tx_refused"] == 1
+
+
+def test_counters_and_nonces_survive_a_restart(tmp_path: Path) -> None:
+    config = make_config(tmp_path, UDP)
+    with RunningGateway(config) as gateway, Forwarder(gateway.port("udp")) as forwarder:
+        device = add_lorawan(gateway, "L-1")
+        forwarder.pull()
+        device.join(forwarder)
+        old = device.data(report(1))
+        forwarder.push(old)
+    with RunningGateway(config) as gateway, Forwarder(gateway.port("udp")) as forwarder:
+        forwarder.push(frames.build_join_request(device._app, device._join_eui, bytes.fromhex(device.dev), 1))
+        forwarder.push(old)
+        forwarder.push(device.data(report(2)))
+        assert [row["seq"] for row in gateway.rows()] == [1, 2]
+        status = gateway.ask("status")
+        assert sum(status["refused"].values()) == 1 and status["lorawan"].get("join", 0) == 0
+
+
+def test_every_kind_of_refusal_is_counted_and_nothing_else_happens(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, UDP)) as gateway, Forwarder(gateway.port("udp")) as forwarder:
+        device = add_lorawan(gateway, "L-1")
+        forwarder.pull()
+        device.join(forwarder)
+        good = device.data(report(1))
+        stranger = Device({"dev": "70b3d57ed0059999", "join_eui": "0" * 16, "app_key": "77" * 15 + "78"})
+        wrong_key = Device({"dev": device.dev, "join_eui": "0" * 16, "app_key": "77" * 15 + "78"})
+        forwarder.push(
+            frames.build_join_request(stranger._app, bytes(8), bytes.fromhex(stranger.dev), 1),
+            frames.build_join_request(wrong_key._app, bytes(8), bytes.fromhex(device.dev), 5),
+            good[:-1] + bytes((good[-1] ^ 1,)),
+            b"\xe0" * 20,
+        )
+        assert gateway.rows() == []
+        assert sum(gateway.ask("status")["refused"].values()) == 4
+        forwarder.push(device.data(b"nonsense"), device.data(b"{37}", f_port=99))
+        assert gateway.ask("status")["lorawan"]["quarantined"] == 2
+        forwarder.push(good)
+        # Older than what was taken since: a replay.
+        assert gateway.rows() == []
+
+
+def test_a_concentrator_that_is_not_named_is_not_heard(tmp_path: Path) -> None:
+    text = UDP + f'allow_gateways = ["{EUI.hex().upper()}"]\n'
+    with RunningGateway(make_config(tmp_path, text)) as gateway:
+        with Forwarder(gateway.port("udp"), bytes(7) + b"\x09") as other:
+            other.push_only(b"\x00" * 23)
+            wait_until(lambda: gateway.ask("status")["udp"].get("not_allowed"), "counted")
+        with Forwarder(gateway.port("udp")) as named:
+            named.pull()
+
+
+def nodes() -> list[str]:
+    with RECORDING.open(newline="") as file:
+        return sorted({row["dev_addr"] for row in csv.DictReader(file) if row["dev_addr"]})
+
+
+def import_nodes(gateway: RunningGateway, volatile: str, allow: str) -> None:
+    rows = [
+        [
+            address,
+            {
+                "bin": f"DTU-{address}", "dev": f"00000000{address}", "dev_addr": address, "nwk_s_key": KEY,
+                "app_s_key": KEY, "counter": volatile, "allow_public_key": allow, "decoder": "ascii-distance-cm",
+                "empty_mm": "1000", "full_mm": "100",
+            },
+        ]
+        for address in nodes()
+    ]  # fmt: skip
+    gateway.ask("bins.add", rows=rows)
+
+
+def test_the_recorded_bins_of_2016_become_977_readings_at_their_own_time(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, UDP + "trust_time = true\n")) as gateway:
+        import_nodes(gateway, "volatile", "true")
+        started = time.monotonic()
+        done = CliRunner().invoke(app, ["play", str(RECORDING), "--to", f"127.0.0.1:{gateway.port('udp')}", "--json"])
+        assert done.exit_code == 0, done.output
+        print(f"played in {time.monotonic() - started:.2f} s")
+        assert json.loads(done.stdout)["acknowledged"] == 981
+        rows = gateway.rows()
+        assert len(rows) == 977 and len({(row["dev"], row["epoch"], row["seq"]) for row in rows}) == 977
+        assert rows[0]["time_source"] == "concentrator" and rows[0]["distance_mm"] == 370
+        assert 1_462_000_000_000_000 < min(row["time_us"] for row in rows) < 1_463_000_000_000_000
+        assert gateway.ask("status")["refused"] == {}
+
+
+def test_without_the_exceptions_the_recorded_frames_are_refused_with_a_reason(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, UDP)) as gateway:
+        import_nodes(gateway, "strict", "false")
+        CliRunner().invoke(app, ["play", str(RECORDING), "--to", f"127.0.0.1:{gateway.port('udp')}"])
+        assert gateway.rows() == [] and gateway.ask("status")["refused"] == {"public key": 981}
