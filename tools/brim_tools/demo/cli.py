@@ -72,5 +72,5 @@ def demo(
         print(f"\nThe account ({result['runtime']}, {result['bins']} bins, {result['seconds']} s)")
         for text, key in _TABLE:
             print(f"  {text:32} {result[key]:>8}")
-    if result["lost"] or result["duplicated"] or result["counter_reuse"]:
+    if not result["readings_measured"] or result["lost"] or result["duplicated"] or result["counter_reuse"]:
         raise typer.Exit(1)

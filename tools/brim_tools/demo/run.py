@@ -135,7 +135,7 @@ class Demo:
             bin_.flash = flash_with(SETTINGS)
             bin_.on_sleep = self._on_sleep
             if wifi:
-                wifi_identity(bin_.nvs, entry, "localhost", gateway.mqtt_port, gateway.site_ca_pem)
+                wifi_identity(bin_.nvs, entry, "127.0.0.1", gateway.mqtt_port, gateway.site_ca_pem, "localhost")
             else:
                 lorawan_identity(bin_.nvs, entry)
             self.bins.append(bin_)

@@ -58,7 +58,7 @@ def build_image(cache: Path | None = None, *, compiled: bool = True) -> Path:
                 compile_mpy(path.read_text(), out.with_suffix(".mpy"), f"brim/{path.relative_to(package)}")
             else:
                 shutil.copy(path, out)
-        for path in chip_sources:
+        for path in chip_sources if compiled else ():
             (image / "chip").mkdir(exist_ok=True)
             text = re.sub(r"\b_host\.([A-Z0-9_]+)\b", lambda name: str(int(Op[name[1]])), path.read_text())
             compile_mpy(text, image / "chip" / f"{path.stem}.mpy", path.name)

@@ -118,7 +118,7 @@ class Zygote:
         ours, theirs = socket.socketpair()
         self._control = ours
         self._process = subprocess.Popen(
-            [sys.executable, "-E", str(script), str(theirs.fileno())],
+            [sys.executable, "-P", str(script), str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
         )
