@@ -1,7 +1,8 @@
 """Nothing leaves the outbox but what is acknowledged, and what no longer fits is the oldest and is counted."""
 
-from brim.core.outbox import BATCH, RING_RECORDS, Outbox, key_of, pack_record, unpack_record
+from brim.core.outbox import RING_RECORDS, Outbox
 from brim.core.outbox_file import FLASH_RECORDS
+from brim.core.record import BATCH, key_of, pack_record, unpack_record
 from brim.core.rtc_state import RtcState, load
 from brim.wire.report import Reading
 

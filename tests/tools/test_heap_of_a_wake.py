@@ -50,7 +50,7 @@ def test_a_wake_on_the_lorawan_way_fits_in_110000_bytes_up_to_the_radio(image: I
     assert "wifi" not in done.stdout
     least = image.least_heap(LORAWAN, "fault radio absent", 110000)
     print(f"\nLoRaWAN way: {least} bytes of heap up to the radio")
-    assert least <= 100000
+    assert least <= 103000  # with the fakes; the rest of 110,000 is for what a join and its windows need
 
 
 def test_a_wake_without_news_needs_no_radio_code(image: Image) -> None:

@@ -1,7 +1,6 @@
 """The ESP32: the one file that imports machine, esp32 and network. Everything is made when it is first asked for."""
 
 import gc
-import os
 import sys
 import time
 
@@ -9,7 +8,6 @@ import esp32
 import machine
 
 from brim.boards import heltec_v3 as board
-from brim.boards.files import FlashFile, read_text, write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +41,7 @@ MEASURING = (
 )
 # Collecting often keeps the heap whole: without it, loading code in between garbage costs 14 KB more at the peak.
 COLLECT_BYTES = 8192
+BUILTINS = ("struct", "os", "binascii", "json", "select", "socket", "cryptolib")
 MISSING_KEY = -0x1102  # ESP_ERR_NVS_NOT_FOUND
 
 
@@ -148,6 +147,9 @@ class Device:
         if hasattr(gc, "threshold"):
             gc.threshold(COLLECT_BYTES)
         self.cold = machine.reset_cause() != machine.DEEPSLEEP_RESET
+        _pin_builtins()
+        from brim.boards.files import FlashFile
+
         self.clock = Clock()
         self.store = Store("brim")
         self.rtc = RtcMemory()
@@ -170,9 +172,13 @@ class Device:
         return WIFI_BUDGET_MS if identity and identity.link == "wifi" else LORAWAN_BUDGET_MS
 
     def load_settings(self) -> str:
+        from brim.boards.files import read_text
+
         return read_text(SETTINGS_FILE, 1024)
 
     def save_settings(self, text: str) -> None:
+        from brim.boards.files import write_text
+
         write_text(SETTINGS_FILE, text)
 
     def make_link(self, state: "bytes | None", slept_s: int, sf: int) -> "Any":
@@ -187,10 +193,12 @@ class Device:
             from brim.links.wifi_link import WifiLink
 
             return WifiLink(network.WLAN(network.WLAN.IF_STA), identity, self.clock)
+        from os import urandom
+
         from brim.links.lorawan_link import LorawanLink
 
         identity.sf = sf
-        return LorawanLink(self._radio(), state, self.store, identity, _cipher, self.clock, os.urandom, slept_s)
+        return LorawanLink(self._radio(), state, self.store, identity, _cipher, self.clock, urandom, slept_s)
 
     def release(self) -> None:
         """Let go of the code that only measures or reads settings; it is loaded again when it is needed again."""
@@ -276,6 +284,16 @@ class Device:
     def deepsleep(self, seconds: int) -> None:
         """Sleep 60 s .. 12 h: a negative value would sleep for ever."""
         machine.deepsleep(1000 * min(MOST_SLEEP_S, max(LEAST_SLEEP_S, seconds)))
+
+
+def _pin_builtins() -> None:
+    """Every `import struct` looks for a file of that name first, in every directory of the path: 140 reads of flash in
+    a wake. A name in sys.modules is not looked for, and `ustruct` is the built-in itself."""
+    for name in BUILTINS:
+        try:
+            sys.modules[name] = __import__("u" + name)
+        except ImportError:
+            pass  # CPython
 
 
 class _cipher:

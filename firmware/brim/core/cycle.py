@@ -3,7 +3,8 @@
 A fault is logged and becomes a status; nothing here ends the wake early but the budget, which is checked between steps.
 """
 
-from brim.core.outbox import Outbox, follows, key_of, unpack_record
+from brim.core.outbox import Outbox
+from brim.core.record import follows, key_of, unpack_record
 from brim.core.rtc_state import load
 from brim.core.ticks import sleep_s, ticks_add, ticks_left
 from brim.wire.report_encoder import MAX_EARLIER, MAX_EPOCH, encode_report

@@ -5,7 +5,7 @@ of the next WINDOW are (held, a bitmap). A file of another generation is one tha
 then all of it is pending, which repeats readings and loses none. Every function raises OSError when flash fails.
 """
 
-from brim.core.outbox import BATCH, RECORD_BYTES, WINDOW, at_of, key_of
+from brim.core.record import BATCH, RECORD_BYTES, WINDOW, at_of, key_of
 from brim.wire.reading import STATUSES
 
 TYPE_CHECKING = False

@@ -1,8 +1,8 @@
 """Asking the sensors, and what their answers mean together. Loaded for the measurement, let go before the radio."""
 
 from brim.core.fill import Measurement, judge
-from brim.core.outbox import pack_record
 from brim.core.policy import decide, events_of
+from brim.core.record import pack_record
 from brim.core.rtc_state import Last
 from brim.wire.reading import Reading
 from brim.wire.report_encoder import MAX_SEQ

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from brim.boards.files import FlashFile, read_text, write_text
-from brim.core.outbox import RING_RECORDS, Outbox, key_of, pack_record
+from brim.core.outbox import RING_RECORDS, Outbox
+from brim.core.record import key_of, pack_record
 from brim.core.rtc_state import RtcState, load
 from brim.wire.report import Reading
 from hypothesis import HealthCheck, given, settings
