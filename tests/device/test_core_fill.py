@@ -23,9 +23,9 @@ def test_too_few_echoes_are_no_distance():
     assert told([5000] * 15) == ("no_echo", None, None, 0)
 
 
-def test_a_silent_sensor_is_a_fault_and_not_an_empty_bin():
-    assert told([]) == ("sensor_fault", None, None, 0)
-    assert told([812, 812, 812, 812]) == ("sensor_fault", None, None, 4)
+def test_silence_is_no_echo_and_not_an_empty_bin():
+    assert told([]) == ("no_echo", None, None, 0)
+    assert told([812, 812, 812, 812]) == ("no_echo", None, None, 4)
 
 
 def test_under_the_blind_zone_is_too_close_and_not_zero():

@@ -95,8 +95,9 @@ def test_a_silent_sensor_costs_two_timeouts():
 
 
 def test_a_babbling_sensor_costs_a_bounded_number_of_reads():
-    echoes, reads = measured([b"\x55\xff\x00\xaa"] * 100)
-    assert echoes == [] and reads == MAX_READS
+    uart = Uart([b"\x55\xff\x00\xaa"] * 100)
+    assert faults(RangerUart(Rail(), lambda: uart).echoes)
+    assert uart.reads == MAX_READS and uart.closed
 
 
 def test_the_rail_is_cut_even_if_the_uart_fails():

@@ -252,3 +252,20 @@ def test_a_laptop_without_posix_can_do_it(words: tuple[str, ...]) -> None:
             timeout=30,
         )
     assert done.returncode == 0, done.stderr
+
+
+def test_ports_says_what_a_port_looks_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    from serial.tools import list_ports
+    from serial.tools.list_ports_common import ListPortInfo
+
+    port = ListPortInfo("/dev/ttyUSB7")
+    port.vid, port.pid, port.serial_number = 0x10C4, 0xEA60, "ev\x1bil"
+    monkeypatch.setattr(list_ports, "comports", lambda: [port])
+    code, out, _ = run("ports", "--json")
+    assert code == 0
+    fields = json.loads(out)
+    assert fields["port"] == "/dev/ttyUSB7" and "CP210x" in fields["looks_like"] and fields["usb"] == "10c4:ea60"
+    assert fields["serial"] == "ev?il"
+    monkeypatch.setattr(list_ports, "comports", list)
+    code, out, err = run("ports")
+    assert (code, out) == (1, "") and len(err.splitlines()) == 1

@@ -28,14 +28,12 @@ def median(values: "list[int]") -> int:
 def judge(echoes: "list[int]", blind_mm: int, max_mm: int) -> Measurement:
     """Up to 15 echoes in mm (0: the sensor said that there was none) -> median and spread (median absolute deviation).
 
-    blind_mm: at or under it the sensor cannot tell a distance; max_mm: over it neither. An empty list means that the
-    sensor did not speak at all.
+    blind_mm: at or under it the sensor cannot tell a distance; max_mm: over it neither. Few echoes or none
+    are a target that is not there: some rangers are silent then.
     """
     echoes = echoes[:MAX_ECHOES]
     valid = [echo for echo in echoes if blind_mm < echo <= max_mm]
     near = len([echo for echo in echoes if 0 < echo <= blind_mm])
-    if len(echoes) < NEEDED_ECHOES:
-        return Measurement("sensor_fault", len(valid))
     if near >= NEEDED_ECHOES and near > len(valid):
         return Measurement("too_close", len(valid))
     if len(valid) < NEEDED_ECHOES:

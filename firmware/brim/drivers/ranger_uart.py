@@ -4,6 +4,8 @@ SUM is the low byte of the sum of the three bytes before it (DFRobot SEN0313). I
 It compensates temperature itself.
 """
 
+from brim.core.faults import SensorFault
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,10 +61,11 @@ class RangerUart:
         self._open_uart = open_uart
 
     def echoes(self) -> "list[int]":
-        """Up to 15 distances in mm as the sensor sends them, fewer once five agree; [] if it does not speak."""
+        """Up to 15 distances in mm as the sensor sends them, fewer once five agree; [] if it is silent, as it is
+        without a target. SensorFault if what it says is no distance at all."""
         echoes: "list[int]" = []
         rest = b""
-        silent = 0
+        silent = spoken = 0
         self._power(True)
         try:
             uart = self._open_uart()
@@ -70,6 +73,7 @@ class RangerUart:
                 for _ in range(MAX_READS):
                     data = uart.read(FRAME_BYTES)
                     if data:
+                        spoken += len(data)
                         found, rest = parse(rest + data)
                         echoes += found
                     else:
@@ -81,4 +85,6 @@ class RangerUart:
                 uart.deinit()
         finally:
             self._power(False)
+        if spoken and not echoes:
+            raise SensorFault("ranger")
         return echoes[:MAX_ECHOES]
