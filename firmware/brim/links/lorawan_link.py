@@ -2,7 +2,7 @@
 
 import gc
 
-from brim.core.faults import RadioFault
+from brim.core.faults import Fault, RadioFault
 from brim.core.ticks import ticks_left
 from brim.drivers.sx1262 import MAX_SYMBOLS, TCXO_START_MS
 from brim.links import Exchange
@@ -65,6 +65,8 @@ class LorawanLink:
         self._store = store
         self._clock = clock
         self._started = False
+        self._sound = True
+        self._sent = False
         self._mac = Mac(
             identity.dev_eui,
             identity.join_eui,
@@ -85,7 +87,7 @@ class LorawanLink:
         self._at_ms = now_ms
 
     def open(self, deadline_ms: int) -> "str | None":
-        """None when there is a session; else `join wait`, `join duty`, `no join` or the radio's fault."""
+        """None when there is a session; else `join wait`, `join duty`, `no join`, or a fault of radio or store."""
         if self._mac.joined and not self._mac.lost():
             return None
         fault = self._join(deadline_ms)
@@ -95,12 +97,14 @@ class LorawanLink:
     def _join(self, deadline_ms: int) -> "str | None":
         if ticks_left(deadline_ms, self._clock.ticks_ms()) < JOIN_MS:
             return "join late"
+        if not self._sound:
+            return "store"
         self._advance()
         try:
             accepted = self._carry_out(self._mac.join(), self._mac.on_accept)
         except MacError as error:
             return "join " + str(error)
-        except RadioFault as fault:
+        except Fault as fault:
             return str(fault)
         if not accepted:
             return "no join"
@@ -115,20 +119,21 @@ class LorawanLink:
         """One uplink with its receive windows, repeated as often as the network wishes (NbTrans) until it answers."""
         mac = self._mac
         self._advance()
-        sent = False
+        self._sent = False
+        if not self._sound:
+            return Exchange(False, False, [], "store")
         try:
             actions = mac.send(f_port, payload, confirmed)
             for left in range(mac.nb_trans - 1, -1, -1):
                 answered = self._carry_out(actions, mac.on_frame)
-                sent = True
                 if answered or not left or ticks_left(deadline_ms, self._clock.ticks_ms()) < JOIN_MS:
                     break
                 self._advance()
                 actions = mac.repeat()
         except MacError as error:
-            return Exchange(sent, False, [], None if sent else "mac " + str(error))
-        except RadioFault as fault:
-            return Exchange(sent, False, [], str(fault))
+            return Exchange(self._sent, False, [], None if self._sent else "mac " + str(error))
+        except Fault as fault:
+            return Exchange(self._sent, False, [], str(fault))
         received = mac.received
         commands = [received[1]] if received and received[0] == PORT_COMMAND else []
         return Exchange(True, False, commands, None)
@@ -139,12 +144,13 @@ class LorawanLink:
         gc.collect()
         for action in actions:
             if action[0] == "persist":
-                self._store.put(STORE_KEY, action[1])
+                self._persist(action[1])
             elif action[0] == "transmit":
                 if not self._started:
                     self._radio.start()
                     self._started = True
                 end_us = self._radio.transmit(*action[1:])
+                self._sent = True
             else:
                 came = self._listen(end_us, *action[1:])
                 if came is None:
@@ -154,6 +160,15 @@ class LorawanLink:
                     self._carry_out(more, take)
                     return True
         return False
+
+    def _persist(self, blob: bytes) -> None:
+        # Until it is in flash, the MAC believes in counters that a power cut would give out a second time.
+        self._sound = False
+        try:
+            self._store.put(STORE_KEY, blob)
+        except OSError:
+            raise Fault("store") from None
+        self._sound = True
 
     def _listen(self, end_us: int, delay_ms: int, freq_hz: int, sf: int) -> "tuple[bytes, int, int] | None":
         symbols = window_symbols(sf, delay_ms)
@@ -165,7 +180,9 @@ class LorawanLink:
         return self._radio.receive()
 
     def state(self) -> bytes:
-        """What the next link of this bin needs, at most 300 bytes; take it after `close`."""
+        """What the next link of this bin needs, at most 300 bytes; take it after `close`. b"": begin from the store."""
+        if not self._sound:
+            return b""
         self._advance()
         return self._mac.state()
 

@@ -47,7 +47,8 @@ class NetworkServer:
     """LoRaWAN 1.0.4, Class A, EU868, for the devices of one site. All times are UTC microseconds given by the caller.
 
     `trust_concentrator_clock`: the time of an event is the concentrator's, where it gives one.
-    What this object knows after a call is what the caller has been given in `updates`: commit them or stop.
+    What this object knows after a call is what the caller has been given in `updates`: commit them, or call
+    `restore_device` with the rows as they were committed last.
     """
 
     def __init__(
@@ -81,6 +82,13 @@ class NetworkServer:
     def put_device(self, row: DeviceRow) -> None:
         """Add or replace a device."""
         self._rows.put(row)
+
+    def restore_device(self, row: DeviceRow) -> None:
+        """Updates of this device could not be committed: go back to the committed row and forget what was heard since,
+        so that a datagram that is sent again counts as new."""
+        self._rows.put(row)
+        self._slots.pop(row.dev, None)
+        self._by_phy = {phy: slot for phy, slot in self._by_phy.items() if slot.dev != row.dev}
 
     def remove_device(self, dev: str) -> None:
         """Forget a device with its queue; unknown ones are fine."""

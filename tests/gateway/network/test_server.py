@@ -237,6 +237,19 @@ def test_counters_have_32_bits_and_end() -> None:
     assert spent.answer(DEV, START_US + 200_000) is None
 
 
+def test_a_frame_whose_commit_failed_is_new_when_it_is_sent_again() -> None:
+    network = server()
+    network.on_uplink(heard(uplink(1)), START_US)
+    committed = network.device(DEV)
+    assert committed is not None
+    phy = uplink(2, m_type=frames.CONFIRMED_UP)
+    assert network.on_uplink(heard(phy), START_US + 10**6).kind == "data"
+    network.restore_device(committed)
+    assert network.answer(DEV, START_US + 1_200_000) is None
+    again = network.on_uplink(heard(phy), START_US + 1_300_000)
+    assert (again.kind, again.f_cnt) == ("data", 2)
+
+
 def test_the_same_counter_with_other_bytes_is_refused() -> None:
     network = server()
     network.on_uplink(heard(uplink(4, b"one")), START_US)
