@@ -268,7 +268,8 @@ async def serve(config: Config) -> None:
         loop.add_signal_handler(number, stopping.set)
     gateway = Gateway(config)
     await gateway.start()
-    sys.stdout.write(" ".join(["ready", *(f"{name}={at}" for name, at in sorted(gateway.addresses.items()))]) + "\n")
+    doors = [f"{name}={gateway.addresses[name]}" for name in ("udp", "mqtt", "http") if name in gateway.addresses]
+    sys.stdout.write(" ".join(["ready", *doors]) + "\n")
     sys.stdout.flush()
     log.info("ready: %s", gateway.addresses)
     try:

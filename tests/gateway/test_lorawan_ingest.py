@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import json
 import socket
@@ -47,6 +48,14 @@ class Forwarder:
         token = self._token.to_bytes(2, "big")
         self._socket.send(b"\x02" + token + bytes((kind,)) + self._eui + body)
         return token
+
+    def discard(self) -> None:
+        """Throw away what has come."""
+        self._socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while self._socket.recv(4096):
+                pass
+        self._socket.settimeout(5)
 
     def pull(self) -> None:
         token = self._send(2)
@@ -170,6 +179,35 @@ def test_counters_and_nonces_survive_a_restart(tmp_path: Path) -> None:
         assert [row["seq"] for row in gateway.rows()] == [1, 2]
         status = gateway.ask("status")
         assert sum(status["refused"].values()) == 1 and status["lorawan"].get("join", 0) == 0
+
+
+def test_on_a_full_disk_nothing_is_acknowledged_and_the_same_frame_is_taken_later(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, UDP)) as gateway, Forwarder(gateway.port("udp")) as forwarder:
+        device = add_lorawan(gateway, "L-1")
+        forwarder.pull()
+        device.join(forwarder)
+        store = gateway.gateway.store
+        pages = store.run_blocking(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+        store.run_blocking(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+        sent: list[bytes] = []
+        # The free space of the last pages takes a few before it is full.
+        while "not_stored" not in gateway.ask("status")["lorawan"]:
+            sent.append(device.data(report(len(sent) + 1)))
+            token = forwarder.push_only(sent[-1])
+            before = len(sent)
+
+            def told(count: int = before) -> bool:
+                status = gateway.ask("status")
+                return status["journal"]["new"] == count or "not_stored" in status["lorawan"]
+
+            wait_until(told, "stored or refused")
+        stored = len(gateway.rows())
+        assert stored == len(sent) - 1 and not gateway.ask("status")["healthy"]
+        store.run_blocking(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchone())
+        assert token
+        forwarder.discard()
+        forwarder.push(sent[-1])
+        assert len(gateway.rows()) == len(sent) and gateway.ask("status")["healthy"]
 
 
 def test_every_kind_of_refusal_is_counted_and_nothing_else_happens(tmp_path: Path) -> None:

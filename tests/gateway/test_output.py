@@ -160,6 +160,9 @@ class HalfDeadBroker:
                 connection.close()
             else:
                 connection.sendall(b"\x20\x03\x00\x00\x00" if version == 5 else b"\x20\x02\x00\x00")
+                if answer == "welcome and go":
+                    connection.recv(4096)
+                    connection.close()
 
 
 @pytest.mark.parametrize("refusal", ["version", "hang up"])
@@ -171,6 +174,15 @@ def test_both_kinds_of_refusing_mqtt_5_lead_to_3_1_1(tmp_path: Path, refusal: st
         wait_until(lambda: gateway.ask("status")["outputs"][0]["connected"], "connected")
         assert broker.versions == [5, 4]
         assert gateway.ask("status")["outputs"][0]["protocol"] == "3.1.1"
+
+
+def test_a_broker_that_is_going_down_does_not_talk_us_out_of_mqtt_5(tmp_path: Path) -> None:
+    with (
+        HalfDeadBroker(["welcome and go", "hang up", "hang up", "welcome"]) as broker,
+        RunningGateway(make_config(tmp_path, output(broker.port))) as gateway,
+    ):
+        wait_until(lambda: len(broker.versions) == 4 and gateway.output()["connected"], "connected again")
+        assert broker.versions == [5, 5, 5, 5]
 
 
 def test_a_broker_that_never_acknowledges_moves_no_cursor_and_holds_back_nobody(tmp_path: Path) -> None:

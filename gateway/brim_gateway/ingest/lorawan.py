@@ -28,6 +28,7 @@ from brim_gateway.network.device import DeviceRow
 from brim_gateway.network.reception import Downlink, Reception, UplinkResult
 from brim_gateway.network.server import NetworkServer
 from brim_gateway.ratelog import RateLog
+from brim_gateway.store import registry
 from brim_gateway.store.journal import held_seqs
 from brim_gateway.store.store import Store
 from brim_gateway.store.transaction import Quarantined, Transaction
@@ -87,6 +88,7 @@ class LorawanIngest:
         self._rate_log = RateLog(log)
         self._sent: dict[tuple[str, bytes], Downlink] = {}
         self._joined: set[str] = set()
+        self._under_way: Counter[str] = Counter()
         self._oldest: dict[tuple[str, int], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -170,13 +172,17 @@ class LorawanIngest:
     async def _commit(self, batch: _Batch, ack: Callable[[], None]) -> None:
         started = asyncio.get_running_loop().time()
         transaction = Transaction(tuple(batch.readings), tuple(batch.devices.values()), tuple(batch.quarantine))
+        self._under_way.update(batch.devices.keys())
         try:
             await self._store.submit(transaction)
         except StoreFault as exc:
-            # Not stored, so neither acknowledged nor answered: the bin keeps it.
+            # Not stored, so neither acknowledged nor answered: the forwarder and the bin keep it.
             self.counters["not_stored"] += 1
             self._rate_log.note("not stored", str(exc), logging.ERROR)
+            self._under_way.subtract(batch.devices.keys())
+            self._go_back(batch.devices)
             return
+        self._under_way.subtract(batch.devices.keys())
         ack()
         if batch.answers:
             await asyncio.sleep(max(0.0, started + COPY_WINDOW_S - asyncio.get_running_loop().time()))
@@ -184,6 +190,22 @@ class LorawanIngest:
                 self._queue_ack(dev, decoded)
             for dev in batch.answers:
                 await self._send(self.server.answer(dev, self._clock_us()))
+
+    def _go_back(self, devs: Iterable[str]) -> None:
+        """Let the network server forget what was not stored, so that it is new when it comes again.
+
+        Not while a later commit of the same device is under way: its counters must never run behind the disk's.
+        """
+        for dev in devs:
+            if self._under_way[dev] > 0:
+                continue
+            try:
+                row = registry.find_device(self._reader, dev)
+            except (StoreFault, sqlite3.Error) as exc:
+                self._rate_log.note("not read back", str(exc), logging.ERROR)
+                continue
+            if row is not None:
+                self.server.restore_device(row)
 
     def _queue_ack(self, dev: str, decoded: Decoded) -> None:
         newest = decoded.readings[-1]
@@ -207,11 +229,14 @@ class LorawanIngest:
         """Commit the counter that the downlink uses, then send it."""
         if downlink is None or self.sender is None:
             return
+        self._under_way[downlink.dev] += 1
         try:
             await self._store.submit(Transaction(devices=downlink.updates))
         except StoreFault as exc:
             self._rate_log.note("downlink not sent", str(exc), logging.ERROR)
             return
+        finally:
+            self._under_way[downlink.dev] -= 1
         token = self.sender.send(downlink.gateway, downlink.txpk)
         if token is None:
             self.counters["no_path"] += 1

@@ -64,6 +64,7 @@ class OutputRunner:
         self._password = password
         self._rate_log = RateLog(log)
         self._client_id = config.client_id or f"brim-{site}-{config.name}-{secrets.token_hex(3)}"
+        self._has_worked = False
         self._version = 4 if config.protocol == "3.1.1" else 5
         self._stop = threading.Event()
         self._wake_out, self._wake_in = socket.socketpair()
@@ -119,7 +120,8 @@ class OutputRunner:
         self.status.reconnects += 1
         self.status.last_fault = clean_text(exc)
         self._rate_log.note(f"output {self._config.name}", str(exc))
-        if self._config.protocol == "auto" and exc.wrong_version:
+        # A broker that hangs up before its CONNACK may not know MQTT 5, or may be going down; what has worked stays.
+        if self._config.protocol == "auto" and exc.wrong_version and (exc.answered or not self._has_worked):
             self._version = 4 if self._version == 5 else 5
             return 0.0 if self._version == 4 else RETRY_S
         return REFUSED_RETRY_S if exc.refused else RETRY_S
@@ -134,7 +136,7 @@ class OutputRunner:
         will = status_message(self._site, online=False)
         link = MqttLink(self._config, self._version, self._password, will, self._client_id, self._on_ack)
         try:
-            self.status.connected = True
+            self.status.connected = self._has_worked = True
             self.status.protocol = "5" if self._version == 5 else "3.1.1"
             log.info("output %s: connected, MQTT %s", self._config.name, self.status.protocol)
             link.publish(status_message(self._site, online=True))
