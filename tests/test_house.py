@@ -146,7 +146,9 @@ def test_device_code_keeps_to_integers_and_to_the_subset(path: Path) -> None:
 
 def test_the_lint_sees_what_it_forbids(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
-    bad.write_text("import typing\nx = 1.5\ny = x / 2\ny /= 3\nz = float('1')\nw = int.from_bytes(b'', byteorder='big')\n")
+    bad.write_text(
+        "import typing\nx = 1.5\ny = x / 2\ny /= 3\nz = float('1')\nw = int.from_bytes(b'', byteorder='big')\n"
+    )
     assert len(_device_faults(bad)) == 6
 
 

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 KEYS = {
-    "runtime", "bins", "links", "readings_measured", "readings_delivered", "lost", "duplicated", "joins", "gateway_kills",
-    "backend_outage_s", "repeats", "counter_reuse", "heap_peak_bytes", "seconds",
+    "runtime", "bins", "links", "readings_measured", "readings_delivered", "lost", "duplicated", "joins",
+    "gateway_kills", "backend_outage_s", "repeats", "counter_reuse", "heap_peak_bytes", "seconds",
 }  # fmt: skip
 
 

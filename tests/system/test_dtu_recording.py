@@ -44,7 +44,9 @@ def gateway(folder: Path, *, exceptions: bool) -> Iterator[tuple[int, Path]]:
     columns = "bin,dev,link,decoder,counter,allow_public_key,dev_addr,nwk_s_key,app_s_key"
     extra = "volatile,true" if exceptions else "strict,false"
     rows = [
-        f"DTU-{a},00000000{a},lorawan,ascii-distance-cm,{extra},{a},{PUBLIC_KEY},{PUBLIC_KEY}".lower().replace("dtu-", "DTU-")
+        f"DTU-{a},00000000{a},lorawan,ascii-distance-cm,{extra},{a},{PUBLIC_KEY},{PUBLIC_KEY}".lower().replace(
+            "dtu-", "DTU-"
+        )
         for a in addresses
     ]
     table = folder / "bins.csv"
@@ -52,7 +54,9 @@ def gateway(folder: Path, *, exceptions: bool) -> Iterator[tuple[int, Path]]:
     done = brim("bins", "import", str(table), "--config", str(config))
     assert done.returncode == 0, done.stderr
     with log.open("w") as sink:
-        daemon = subprocess.Popen([*BRIM, "run", "--config", str(config)], stdout=subprocess.PIPE, stderr=sink, text=True)
+        daemon = subprocess.Popen(
+            [*BRIM, "run", "--config", str(config)], stdout=subprocess.PIPE, stderr=sink, text=True
+        )
     try:
         assert daemon.stdout is not None and daemon.stdout.readline().startswith("ready ")
         yield port, log

@@ -1,4 +1,4 @@
-"""`tests/device` runs on CPython under pytest; here the same files run on the real MicroPython, as source and as .mpy."""
+"""`tests/device` runs on CPython under pytest; here the same files run on MicroPython, as source and as .mpy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from brim_tools.virtual.firmware_image import build_image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +36,8 @@ def firmware(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize("path", SUITE, ids=lambda p: p.stem)
 def test_device_suite(path: Path, firmware: Path) -> None:
     expected = len(re.findall(r"^def test_", path.read_text(), re.MULTILINE))
-    start = "import sys, micropython_module as m; sys.exit(m.run_main(['micropython', '-X', 'heapsize=2M', '-c', sys.argv[1]]))"
+    arguments = "['micropython', '-X', 'heapsize=2M', '-c', sys.argv[1]]"
+    start = f"import sys, micropython_module as m; sys.exit(m.run_main({arguments}))"
     done = subprocess.run(
         [sys.executable, "-c", start, RUNNER.format(name=path.stem)],
         env={**os.environ, "MICROPYPATH": f"{firmware}:{path.parent}:.frozen"},

@@ -2,7 +2,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from brim_tools.virtual.firmware_image import build_image
 from brim_tools.virtual.interpreter import Zygote
 

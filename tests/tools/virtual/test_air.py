@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from brim_tools.virtual.concentrator import Concentrator, PacketForwarder
 from brim_tools.virtual.ether import Ether, Listener, Transmission, time_on_air_us
 from brim_tools.virtual.world import World
@@ -30,7 +29,8 @@ class Air:
 
     def uplink(self, start_us: int, sender: str = "bin", sf: int = 7, power_dbm: float = 14.0, **changes: Any) -> None:
         fields: dict[str, Any] = {
-            "sender": sender, "start_us": start_us, "end_us": start_us + time_on_air_us(12, sf, 125_000, crc=True, ldro=sf > 10),
+            "sender": sender, "start_us": start_us,
+            "end_us": start_us + time_on_air_us(12, sf, 125_000, crc=True, ldro=sf > 10),
             "freq_hz": 868_100_000, "sf": sf, "bw_hz": 125_000, "power_dbm": power_dbm, "iq_inverted": False,
             "crc": True, "sync_word": 0x3444, "payload": sender.encode().ljust(12, b"."),
         }  # fmt: skip
@@ -39,7 +39,8 @@ class Air:
 
     def txpk(self, delay_us: int, **changes: Any) -> dict[str, Any]:
         fields = {
-            "tmst": (self.concentrator.tmst(self.world.now_us) + delay_us) % (1 << 32), "freq": 868.1, "rfch": 0, "powe": 14,
+            "tmst": (self.concentrator.tmst(self.world.now_us) + delay_us) % (1 << 32),
+            "freq": 868.1, "rfch": 0, "powe": 14,
             "modu": "LORA", "datr": "SF7BW125", "codr": "4/5", "ipol": True, "ncrc": True, "size": 4,
             "data": base64.b64encode(b"down").decode(),
         }  # fmt: skip
@@ -124,7 +125,15 @@ def test_a_receive_window_hits_or_misses_by_its_times(open_us: int, lock_by_us: 
 
     def window() -> None:
         listener = Listener(
-            "bin", 868_100_000, 7, 125_000, True, 0x3444, open_us, lock_by_us, lambda t, rssi, snr: got.append(t.payload)
+            "bin",
+            868_100_000,
+            7,
+            125_000,
+            True,
+            0x3444,
+            open_us,
+            lock_by_us,
+            lambda t, rssi, snr: got.append(t.payload),
         )
         air.ether.listen(listener)
 
@@ -145,7 +154,9 @@ def test_a_receive_window_hits_or_misses_by_its_times(open_us: int, lock_by_us: 
         (1_000_000, {"modu": "FSK", "datr": 50000}, "NONE"),
     ],
 )
-def test_the_queue_of_the_forwarder_refuses_what_it_cannot_send(delay_us: int, changes: dict[str, Any], error: str) -> None:
+def test_the_queue_of_the_forwarder_refuses_what_it_cannot_send(
+    delay_us: int, changes: dict[str, Any], error: str
+) -> None:
     air = Air()
     assert air.concentrator.enqueue(air.txpk(delay_us, **changes)) == error
 

@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-
 from brim_tools.virtual.bin import Litter, VirtualBin
 from brim_tools.virtual.interpreter import STAND_IN_HEAP_BYTES, Zygote
 from brim_tools.virtual.street import Street
@@ -111,7 +110,10 @@ def test_a_program_that_hangs_is_reset_by_the_watchdog(zygote: Zygote, image: Pa
         (hung / name).symlink_to(image / name)
     (hung / "boot.py").write_text("")
     (hung / "main.py").write_text(
-        "import machine, time\nw = machine.WDT(timeout=8000)\nprint('cause', machine.reset_cause())\nwhile True:\n    time.sleep_ms(50)\n"
+        "import machine, time\n"
+        "w = machine.WDT(timeout=8000)\n"
+        "print('cause', machine.reset_cause())\n"
+        "while True:\n    time.sleep_ms(50)\n"
     )
     with Street(zygote, hung) as street:
         street.run(0.001)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from brim_tools.virtual.bin import Litter
 from brim_tools.virtual.interpreter import Zygote
 from brim_tools.virtual.serial_bin import SerialBin
@@ -38,7 +37,9 @@ def mpremote(port: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_exec_and_eval(port: str) -> None:
-    assert mpremote(port, "exec", "import sys; print(sys.implementation.name)").stdout == "micropython\r\n".replace("\r", "")
+    assert mpremote(port, "exec", "import sys; print(sys.implementation.name)").stdout == "micropython\r\n".replace(
+        "\r", ""
+    )
     assert mpremote(port, "eval", "6*7").stdout.strip() == "42"
 
 

@@ -32,5 +32,6 @@ def wakes(
         print(json.dumps(result))
         return
     for row in result["rows"]:
-        print(f"{row['what']:34} {row['wakes']:6} wakes {row['per_second']:8.1f} /s {row['calls_per_wake']:7.1f} calls a wake")
+        calls = row["calls_per_wake"]
+        print(f"{row['what']:34} {row['wakes']:6} wakes {row['per_second']:8.1f} /s {calls:7.1f} calls a wake")
     print(f"measured on one core; {result['runtime']}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from brim_tools.virtual.bin import Litter
@@ -16,7 +18,7 @@ _NO_UPLINK = {"sense_s": 900, "heartbeat_s": 86_400, "delta_mm": 500}
 
 
 def measure(days: float) -> dict[str, Any]:
-    """Rows of {what, wakes, seconds, per_second, calls_per_wake}; the first is the floor: an interpreter that does nothing."""
+    """Rows of {what, wakes, seconds, per_second, calls_per_wake}; the first is the floor: only boot and sleep."""
     image = build_image()
     rows = []
     with Zygote(one_core=True) as zygote:
@@ -49,11 +51,6 @@ def measure(days: float) -> dict[str, Any]:
 
 def _floor(zygote: Zygote, count: int) -> dict[str, Any]:
     """Fork, boot, mount the flash, sleep: what every wake costs before the firmware's first line."""
-    import tempfile
-    from pathlib import Path
-
-    from brim_tools.virtual.firmware_image import build_image
-
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "bare"
         bare.mkdir()

@@ -1,4 +1,4 @@
-"""The account of a demo: what the bins measured against what the city holds, and every counter seen on the air. Pure."""
+"""The account of a demo: what the bins measured, what the city holds, every counter seen on the air. Pure."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ class Account:
 
     def missing(self, bin_name: str | None = None) -> set[str]:
         """Readings that were measured and that the city does not hold (of one bin, or of all)."""
-        return {
-            uid for uid, name in self.measured.items() if uid not in self.delivered and bin_name in (None, name)
-        }
+        return {uid for uid, name in self.measured.items() if uid not in self.delivered and bin_name in (None, name)}
 
     @property
     def repeats(self) -> int:
@@ -57,7 +55,7 @@ class Account:
 
     @property
     def duplicated(self) -> int:
-        """After the uid: a reading that arrived under a second name (no bin measured it), or twice with other content."""
+        """After the uid: readings that came under a second name (no bin measured it), or twice with other content."""
         return len(self.delivered.keys() - self.measured.keys()) + self.contradicted
 
 

@@ -28,7 +28,7 @@ def demo(
     minutes: Annotated[float | None, typer.Option(min=0.1, max=1440, help="Stop after this long.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Run once, about a minute, and stop by itself.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="The account as one JSON object, the last line of stdout; the rest on stderr.")
+        bool, typer.Option("--json", help="The account as one JSON object on the last line of stdout.")
     ] = False,
     runtime: Annotated[
         str, typer.Option(help="auto, micropython, or cpython (the same firmware where no MicroPython wheel exists).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -22,8 +23,6 @@ class GatewayProcess:
         self.config = folder / "brim.toml"
         self.log = folder / "gateway.log"
         self.keys_file = folder / "keys.json"
-        import socket
-
         self.udp_port, self.mqtt_port, self.http_port = free_port(socket.SOCK_DGRAM), free_port(), free_port()
         self._folder = folder
         self._process: subprocess.Popen[str] | None = None
@@ -55,7 +54,8 @@ class GatewayProcess:
         """Register bins as an operator does, with a CSV; returns the keys file's entries."""
         columns = list(rows[0])
         table = self._folder / "bins.csv"
-        table.write_text("\n".join(",".join(row[c] for c in columns) for row in [dict(zip(columns, columns)), *rows]) + "\n")
+        lines = [",".join(columns), *(",".join(row[column] for column in columns) for row in rows)]
+        table.write_text("\n".join(lines) + "\n")
         self._brim("bins", "import", str(table), "--keys-file", str(self.keys_file))
         keys: list[dict[str, str]] = json.loads(self.keys_file.read_text())
         return keys

@@ -1,4 +1,4 @@
-"""How the litter rises, and when things go wrong. Pure; times are model microseconds for litter, wall seconds for faults."""
+"""How the litter rises (model microseconds), and when things go wrong (wall seconds). Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _HOUR_US = 3_600_000_000
 
 
 def rising_litter(rng: random.Random) -> Callable[[int], int | None]:
-    """A bin that fills in three to six hours with litter of random bits, is emptied a while after it is full, again and again."""
+    """A bin that fills in three to six hours and is emptied a while after it is full, again and again."""
     fill_us = rng.uniform(3.0, 6.0) * _HOUR_US
     wait_us = rng.uniform(0.5, 1.5) * _HOUR_US
-    start_us = rng.uniform(0.0, 0.5) * fill_us
+    start_us = rng.uniform(0.0, 1.0) * fill_us
     bumps_mm = [rng.uniform(-25.0, 25.0) for _ in range(64)]
 
     def distance_mm(now_us: int) -> int:

@@ -153,28 +153,40 @@ def diagnose(port: Port, as_json: AsJson = False, wait: Wait = 10.0) -> None:
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: brim bin virtual --port-file /tmp/bin.port   then: brim bin who --port $(head -1 /tmp/bin.port)")
+@app.command(
+    epilog="Example: brim bin virtual --port-file /tmp/bin.port   then: brim bin who --port $(head -1 /tmp/bin.port)"
+)
 def virtual(
-    port_file: Annotated[Path, typer.Option("--port-file", help="written when the bin answers: its pty, then its socket://")],
-    tcp: Annotated[int | None, typer.Option("--tcp", min=0, max=65535, help="also on 127.0.0.1:PORT; 0 takes a free one")] = None,
+    port_file: Annotated[
+        Path, typer.Option("--port-file", help="written when the bin answers: its pty, then its socket://")
+    ],
+    tcp: Annotated[
+        int | None, typer.Option("--tcp", min=0, max=65535, help="also on 127.0.0.1:PORT; 0 takes a free one")
+    ] = None,
     distance_mm: Annotated[int, typer.Option("--distance-mm", min=0, max=7500, help="what its ranger sees")] = 800,
-    keys: Annotated[Path | None, typer.Option("--keys", help="keys file of `brim gateway bins add`: a provisioned bin")] = None,
-    bin_name: Annotated[str | None, typer.Option("--bin", help="which bin of the keys file (the first otherwise)")] = None,
-    gateway: Annotated[str | None, typer.Option("--gateway", help="HOST:PORT of the gateway's UDP: a concentrator beside the bin")] = None,
-    mqtt: Annotated[str | None, typer.Option("--mqtt", help="HOST:PORT of the gateway's listener, for a Wi-Fi bin")] = None,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", help="keys file of `brim gateway bins add`: a provisioned bin")
+    ] = None,
+    bin_name: Annotated[
+        str | None, typer.Option("--bin", help="which bin of the keys file (the first otherwise)")
+    ] = None,
+    gateway: Annotated[
+        str | None, typer.Option("--gateway", help="HOST:PORT of the gateway's UDP: a concentrator beside the bin")
+    ] = None,
+    mqtt: Annotated[
+        str | None, typer.Option("--mqtt", help="HOST:PORT of the gateway's listener, for a Wi-Fi bin")
+    ] = None,
     ca: Annotated[Path | None, typer.Option("--ca", help="the gateway's site-ca.pem, for a Wi-Fi bin")] = None,
-    sleep_speed: Annotated[float, typer.Option("--sleep-speed", min=1, max=10000, help="how much faster it sleeps")] = 1.0,
+    sleep_speed: Annotated[
+        float, typer.Option("--sleep-speed", min=1, max=10000, help="how much faster it sleeps")
+    ] = 1.0,
 ) -> None:
     """Run a bin without hardware: the real firmware on MicroPython behind a serial line, until Ctrl-C."""
     from brim_tools.virtual.bench_bin import Bench, WrongUse, run
     from brim_tools.virtual.interpreter import InterpreterMissing
 
     try:
-        run(
-            Bench(
-                port_file, tcp, distance_mm, keys, bin_name, _address(gateway), _address(mqtt), ca, sleep_speed
-            )
-        )
+        run(Bench(port_file, tcp, distance_mm, keys, bin_name, _address(gateway), _address(mqtt), ca, sleep_speed))
     except WrongUse as error:
         typer.echo(f"brim bin: {error}", err=True)
         raise typer.Exit(2) from None

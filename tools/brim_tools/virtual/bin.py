@@ -59,7 +59,7 @@ class Counters:
 
 
 class VirtualBin:
-    """One bin in the world. `sleep_speed` shortens its sleep against the wall clock; radio time stays real when paced."""
+    """One bin in the world. `sleep_speed` shortens its sleep against the wall clock; paced, radio time stays real."""
 
     def __init__(
         self,
@@ -334,7 +334,7 @@ class VirtualBin:
         self._answer(struct.pack("<I", self.ranger.any(self._model_us) if data[0] == board.RANGER_UART else 0))
 
     def _op_i2c_read(self, data: bytes) -> None:
-        got = self.i2c.read(*data, self._model_us)
+        got = self.i2c.read(data[0], data[1], data[2], self._model_us)
         self._answer(b"\x01" if got is None else b"\x00" + got)
 
     def _op_i2c_write(self, data: bytes) -> None:

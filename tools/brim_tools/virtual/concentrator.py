@@ -114,7 +114,7 @@ class Concentrator:
 
 
 class PacketForwarder:
-    """Speaks for one concentrator to a gateway over UDP. As in the protocol, a PUSH_DATA is sent once and not repeated."""
+    """Speaks for one concentrator to a gateway over UDP. As in the protocol, a PUSH_DATA is sent once."""
 
     def __init__(self, world: World, concentrator: Concentrator, gateway: tuple[str, int]) -> None:
         self._world = world

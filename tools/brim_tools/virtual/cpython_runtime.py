@@ -58,7 +58,7 @@ def run(env: dict[str, str]) -> int:
             exec(compile(path.read_text(), name, "exec"), {"__name__": "__main__"})  # noqa: S102 - as the chip does
     except SystemExit:
         return 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a traceback on the bin's console, as MicroPython prints it
         import traceback
 
         traceback.print_exc()

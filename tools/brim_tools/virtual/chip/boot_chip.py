@@ -1,4 +1,4 @@
-"""What an ESP32 does before `main.py`: mount the flash as `/`, put the frozen firmware on the path, run boot.py, main.py.
+"""What an ESP32 does before `main.py`: mount the flash as `/`, put the frozen firmware on the path, run boot.py.
 
 The firmware lies under /rom as it would be frozen into the image. A main.py in the flash comes before the frozen one,
 as on the chip, so that a technician may copy a program of their own onto a bin.
@@ -7,12 +7,12 @@ as on the chip, so that a technician may copy a program of their own onto a bin.
 import gc
 import os
 import sys
+import time
 
 import _host
 import esp32
 import machine
 import network
-import time
 import vfs
 
 

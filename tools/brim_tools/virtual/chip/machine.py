@@ -171,7 +171,8 @@ def lightsleep(time_ms=None):
 
 def deepsleep(time_ms=None):
     """The host kills this process before it answers: nothing after this call may run."""
-    _host.call(_host.DEEP_SLEEP, struct.pack("<Q", 0xFFFFFFFFFFFFFFFF if time_ms is None else time_ms & 0xFFFFFFFFFFFFFFFF))
+    forever = 0xFFFFFFFFFFFFFFFF  # no argument, or a negative one: the chip casts it
+    _host.call(_host.DEEP_SLEEP, struct.pack("<Q", forever if time_ms is None else time_ms & forever))
     raise SystemExit
 
 
