@@ -30,10 +30,9 @@ CHIP_DIR = Path(__file__).parent / "chip"
 _LOADED_FIRST = (json, random, select, socket, struct)  # before `time` is replaced under them
 
 
-def run(env: dict[str, str]) -> int:
-    """Boot the firmware in this process; the exit code where it ends by itself."""
-    os.environ.clear()
-    os.environ.update(env | {"BRIM_WATCH_HEAP": "0"})
+def run_main(argv: list[str]) -> int:
+    """Boot the firmware of the environment in this process; the exit code where it ends by itself."""
+    os.environ["BRIM_WATCH_HEAP"] = "0"
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), write_through=True)
     sys.stderr = sys.stdout
     host = _chip("_host")
@@ -45,10 +44,10 @@ def run(env: dict[str, str]) -> int:
     sys.modules["ssl"] = _module(
         "ssl", SSLContext=_TlsContext, PROTOCOL_TLS_CLIENT=ssl.PROTOCOL_TLS_CLIENT, CERT_REQUIRED=ssl.CERT_REQUIRED
     )
-    firmware = Path(env["BRIM_FIRMWARE"])
+    firmware = Path(os.environ["BRIM_FIRMWARE"])
     sys.path.insert(0, str(firmware))
     files = importlib.import_module("brim.boards.files")
-    flash = _Flash(host, int(env["BRIM_FLASH_BLOCKS"]))
+    flash = _Flash(host, int(os.environ["BRIM_FLASH_BLOCKS"]))
     files.open = flash.open  # type: ignore[attr-defined]
     files.os = flash  # type: ignore[attr-defined]
     host.call(Op.HEAP_BASE, bytes(4))
@@ -57,12 +56,7 @@ def run(env: dict[str, str]) -> int:
             path = firmware / name
             exec(compile(path.read_text(), name, "exec"), {"__name__": "__main__"})  # noqa: S102 - as the chip does
     except SystemExit:
-        return 0
-    except BaseException:  # noqa: BLE001 - a traceback on the bin's console, as MicroPython prints it
-        import traceback
-
-        traceback.print_exc()
-        return 1
+        pass
     return 0
 
 

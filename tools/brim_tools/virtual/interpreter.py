@@ -114,11 +114,10 @@ class Zygote:
         if one_core and hasattr(os, "sched_setaffinity"):
             self._cores = os.sched_getaffinity(0)
             os.sched_setaffinity(0, {max(self._cores)})
-        script = _ZYGOTE if runtime == "micropython" else _ZYGOTE.with_name("cpython_zygote.py")
         ours, theirs = socket.socketpair()
         self._control = ours
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(script), str(theirs.fileno())],
+            [sys.executable, "-P", str(_ZYGOTE), str(theirs.fileno()), runtime],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
         )
