@@ -10,12 +10,16 @@ _JOIN_REQUEST = 0x00
 _DATA_TYPES = (0x40, 0x60, 0x80, 0xA0)  # un/confirmed, up/down (LoRaWAN 1.0.4, section 4.2.1)
 
 
+# (bin, status, distance in mm or None): what a reading says, at either end
+Says = tuple[str, str, int | None]
+
+
 class Account:
     """`measured` comes from the bins' own log lines, `delivered` from the city's subscription: two ends, no middle."""
 
     def __init__(self) -> None:
-        self.measured: dict[str, str] = {}  # uid -> bin
-        self.delivered: dict[str, tuple[Any, ...]] = {}  # uid -> what it said
+        self.measured: dict[str, Says] = {}
+        self.delivered: dict[str, Says] = {}
         self.messages = 0
         self.contradicted = 0
         self.joins = 0
@@ -25,7 +29,7 @@ class Account:
         words = line.split()
         if words[:1] == ["reading"] and len(words) >= 4:
             uid = f"{dev}:{words[1]}"
-            self.measured[uid] = bin_name
+            self.measured[uid] = (bin_name, words[2], None if words[3] == "-" else int(words[3]))
             return uid
         if words[:2] == ["join", "ok"]:
             self.joins += 1
@@ -36,7 +40,7 @@ class Account:
         if not topic.endswith("/reading"):
             return None
         uid = str(payload.get("uid"))
-        says = (payload.get("status"), payload.get("distance_mm"))
+        says = (str(payload.get("bin")), str(payload.get("status")), payload.get("distance_mm"))
         self.messages += 1
         if uid in self.delivered:
             self.contradicted += self.delivered[uid] != says
@@ -46,7 +50,7 @@ class Account:
 
     def missing(self, bin_name: str | None = None) -> set[str]:
         """Readings that were measured and that the city does not hold (of one bin, or of all)."""
-        return {uid for uid, name in self.measured.items() if uid not in self.delivered and bin_name in (None, name)}
+        return {u for u, says in self.measured.items() if u not in self.delivered and bin_name in (None, says[0])}
 
     @property
     def repeats(self) -> int:
@@ -58,6 +62,11 @@ class Account:
         """After the uid: readings that came under a second name (no bin measured it), or twice with other content."""
         return len(self.delivered.keys() - self.measured.keys()) + self.contradicted
 
+    @property
+    def altered(self) -> int:
+        """Readings that the city holds with another bin, status or distance than the bin itself told."""
+        return sum(self.delivered.get(uid, says) != says for uid, says in self.measured.items())
+
 
 class CounterWatch:
     """Listens on the air for a DevNonce or a frame counter that is used for two different frames."""
@@ -65,7 +74,6 @@ class CounterWatch:
     def __init__(self) -> None:
         self.reused = 0
         self._seen: dict[tuple[Any, ...], bytes] = {}
-        self._session: dict[str, int] = {}
 
     def on_transmission(self, transmission: Transmission) -> None:
         phy = transmission.payload

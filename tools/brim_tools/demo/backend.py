@@ -43,8 +43,13 @@ class Broker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the demo, which ends it after the drain
             )
-            _wait_for(self.port)
+            try:
+                _wait_for(self.port)
+            except BaseException:
+                self.close()
+                raise
         else:
             import iotcore
 

@@ -44,7 +44,11 @@ class GatewayProcess:
 
     def _brim(self, *arguments: str) -> str:
         done = subprocess.run(
-            [*_BRIM, *arguments, "--config", str(self.config)], capture_output=True, text=True, stdin=subprocess.DEVNULL
+            [*_BRIM, *arguments, "--config", str(self.config)],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
         if done.returncode:
             raise RuntimeError(f"brim gateway {arguments[0]} failed: {(done.stderr or done.stdout).strip()[:500]}")
@@ -68,6 +72,7 @@ class GatewayProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                start_new_session=True,  # Ctrl-C is for the demo, which ends it after the drain
             )
         if wait:
             self.wait_ready()

@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ WIFI_HEAP_BYTES = 90_000
 SLEEP_SPEED = 300.0  # 15 minutes of sleep pass in 3 s; the radio's time stays real
 # In the demo bins speak more than in the street: every step of 3 cm, from close by.
 SETTINGS = {"sense_s": 900, "heartbeat_s": 1800, "delta_mm": 30, "sf": 7, "empty_mm": EMPTY_MM, "full_mm": FULL_MM}
+SETTLE_US = 1_000_000  # after the last reading, so that a repeat still under way is counted too
 CONCENTRATOR_EUI = "aa555a0000000101"
 
 
 class Demo:
-    """`say` prints a line for the watcher; `run_s` None runs until `stop()`."""
+    """`say` prints a line for the watcher. `stop()` ends the run early: once with a drain, twice without."""
 
     def __init__(self, folder: Path, bins: int, seed: int, runtime: str, say: Callable[[str], None]) -> None:
         self._say = say
@@ -43,6 +45,8 @@ class Demo:
         self._started = time.monotonic()
         self._lock = threading.Lock()  # the city's client has a thread of its own
         self._draining = False
+        self._stops = 0
+        self._world = World(paced=True)
         self.account = Account()
         self.watch = CounterWatch()
         self.kills = 0
@@ -55,46 +59,49 @@ class Demo:
     def tell(self, text: str) -> None:
         self._say(f"{self._clock()}  {text}")
 
+    def stop(self) -> None:
+        """Safe in a signal handler: the world ends between two events, never within one."""
+        self._stops += 1
+        self._world.stop()
+
     def run(self, run_s: float | None) -> dict[str, Any]:
-        """Everything, in order; what was started is ended whatever happens."""
-        broker = Broker(self._folder)
-        city = City(broker.port, self._on_city)
-        line = Line(broker.port)
-        gateway = GatewayProcess(self._folder, line.port)
-        world = World(paced=True)
-        zygote: Zygote | None = None
-        forwarder: PacketForwarder | None = None
-        try:
+        """Everything, in order; what was started is ended whatever happens. `run_s` None: until `stop()`."""
+        world = self._world
+        with ExitStack() as started:
+            started.callback(world.close)
+            broker = Broker(self._folder)
+            started.callback(broker.close)
+            city = City(broker.port, self._on_city)
+            started.callback(city.close)
+            line = Line(broker.port)
+            started.callback(line.close)
+            gateway = GatewayProcess(self._folder, line.port)
+            started.callback(gateway.stop)
             keys = gateway.enrol(self._registry())
             gateway.start()
             self.tell(f"city backend: {broker.name}; gateway with its status page at {gateway.page}")
-            zygote = Zygote(self._runtime)
+            zygote = started.enter_context(Zygote(self._runtime))
             ether = Ether(world, rng=self._rng, loss_db=self._path_loss)
             ether.on_transmission.append(self.watch.on_transmission)
             concentrator = Concentrator(world, ether, CONCENTRATOR_EUI, tmst_start=secrets.randbits(32))
             forwarder = PacketForwarder(world, concentrator, ("127.0.0.1", gateway.udp_port))
+            started.callback(forwarder.close)
+            started.callback(self._cut_power)
             self._make_bins(world, zygote, ether, gateway, keys)
             self.tell(f"{len(self.bins)} bins on {zygote.version}; a quarter of an hour of sleep passes in 3 s")
             faults = timeline(run_s if run_s is not None else 60.0)
             self._plan(world, faults, gateway, line)
-            try:
-                world.run(None if run_s is None else world.now_us + int(faults.end_s * 1e6))
-            except KeyboardInterrupt:
-                self.tell("interrupted: draining, then the account")
+            end_us = None if run_s is None else world.now_us + int(faults.end_s * 1e6)
+            if not self._stops:
+                world.run(end_us)
+            if self._stops:
+                self.tell("interrupted: draining, then the account; once more ends without a drain")
             self._drain(world, faults)
             return self._result(broker, zygote, ether)
-        finally:
-            for bin_ in self.bins:
-                bin_.cut_power()
-            if forwarder is not None:
-                forwarder.close()
-            if zygote is not None:
-                zygote.close()
-            gateway.stop()
-            city.close()
-            line.close()
-            broker.close()
-            world.close()
+
+    def _cut_power(self) -> None:
+        for bin_ in self.bins:
+            bin_.cut_power()
 
     def _registry(self) -> list[dict[str, str]]:
         rows = []
@@ -191,11 +198,13 @@ class Demo:
         self._draining = True
         self.tell("drain: bins sleep on once everything they measured has arrived")
         deadline = time.monotonic() + faults.drain_s
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and self._stops < 2:
             world.run(world.now_us + 200_000)
             with self._lock:
-                if all(b.parked for b in self.bins) and not self.account.missing():
-                    return
+                done = all(b.parked for b in self.bins) and not self.account.missing()
+            if done:
+                world.run(world.now_us + SETTLE_US)
+                return
 
     def _result(self, broker: Broker, zygote: Zygote, ether: Ether) -> dict[str, Any]:
         account = self.account
@@ -210,6 +219,7 @@ class Demo:
                 "readings_delivered": len(account.delivered.keys() & account.measured.keys()),
                 "lost": len(account.missing()),
                 "duplicated": account.duplicated,
+                "altered": account.altered,
                 "repeats": account.repeats,
                 "joins": account.joins,
                 "gateway_kills": self.kills,
@@ -218,6 +228,6 @@ class Demo:
                 "wakes": sum(b.counters.wakes for b in self.bins),
                 "crashes": sum(b.counters.crashes for b in self.bins),
                 "uplinks_on_air": ether.sent,
-                "heap_peak_bytes": max((b.counters.heap_peak_bytes for b in self.bins), default=0),
+                "heap_peak_bytes": max(b.counters.heap_peak_bytes for b in self.bins) or None,  # CPython has none
                 "seconds": round(time.monotonic() - self._started, 1),
             }
