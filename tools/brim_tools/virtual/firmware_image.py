@@ -6,6 +6,7 @@ heap alone.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -36,6 +37,23 @@ def source_files(package: Path) -> list[Path]:
     return sorted(p for p in package.rglob("*.py") if "flash" not in p.relative_to(package).parts[:1])
 
 
+def _user_cache() -> Path:
+    """The user's cache folder; where that cannot be written, one that lives as long as this program."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brim"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        if os.access(cache, os.W_OK):
+            return cache
+    except OSError:
+        pass
+    return Path(_scratch_cache().name)
+
+
+@functools.cache
+def _scratch_cache() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="brim-firmware-")
+
+
 def build_image(cache: Path | None = None, *, compiled: bool = True) -> Path:
     """Compile the firmware into a folder named after its content; returns the folder. Made once, then reused."""
     package, boot = firmware_source()
@@ -51,7 +69,7 @@ def build_image(cache: Path | None = None, *, compiled: bool = True) -> Path:
         Path(__file__),
     ]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brim"
+    cache = cache or _user_cache()
     target = cache / f"firmware-{digest.hexdigest()[:16]}"
     if target.exists():
         return target
