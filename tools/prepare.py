@@ -57,7 +57,9 @@ def make(kind: str) -> None:
     try:
         venv.EnvBuilder(with_pip=False, clear=VENV.exists(), symlinks=True).create(VENV)
     except OSError as error:
-        stop(f"cannot write {VENV}: {error.strerror}; is the checkout (or an old .venv in it) another account's?", code=1)
+        stop(
+            f"cannot write {VENV}: {error.strerror}; is the checkout (or an old .venv in it) another account's?", code=1
+        )
     pip("install", "--require-hashes", "-r", f"requirements/{kind}.lock")
     pip("install", "--no-deps", "--no-build-isolation", "-e", ".")
     if kind == "test":

@@ -88,18 +88,24 @@ class GatewayProcess:
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.wait()
+        self._ended()
 
     def stop(self) -> int:
-        """SIGTERM; the exit code."""
+        """SIGTERM, then SIGKILL; the exit code."""
         if self._process is None:
             return 0
         self._process.terminate()
         try:
-            return self._process.wait(15)
+            self._process.wait(15)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
+        return self._ended()
+
+    def _ended(self) -> int:
+        assert self._process is not None
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return self._process.wait()
 
     def health(self) -> dict[str, Any]:
         with urllib.request.urlopen(self.page + "health", timeout=5) as answer:  # noqa: S310 - our own address

@@ -241,6 +241,8 @@ class VirtualBin:
     def _answer(self, data: bytes = b"") -> None:
         if self._interpreter is not None:
             self._answered = True
+            # What passes before the answer is model time already (a wait on the air); what passes after it is not.
+            self._wall_mark_ns = time.monotonic_ns()
             self._interpreter.answer(data)
 
     def _resume_at(self, model_us: int, make_answer: Callable[[], bytes]) -> None:
