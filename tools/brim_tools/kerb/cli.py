@@ -190,7 +190,10 @@ def virtual(
     except WrongUse as error:
         typer.echo(f"brim bin: {error}", err=True)
         raise typer.Exit(2) from None
-    except (InterpreterMissing, OSError) as error:
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else f"port {tcp}: " if tcp else ""
+        raise _fail(what + (error.strerror or str(error))) from None
+    except InterpreterMissing as error:
         raise _fail(str(error)) from None
 
 
