@@ -18,9 +18,11 @@ def main(south_port: int, north_port: int) -> None:
     north.connect("127.0.0.1", north_port)
     north.loop_start()
     south = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="bare-south", clean_session=False)
-    south.on_message = lambda client, userdata, message: north.publish(
-        "out" + message.topic[2:], message.payload, qos=1
-    )
+
+    def hand_on(client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        north.publish("out" + message.topic[2:], message.payload, qos=1)
+
+    south.on_message = hand_on
     south.on_subscribe = lambda *_: print("ready", flush=True)
     south.on_connect = lambda client, *_: client.subscribe("in/#", qos=1)
     south.connect("127.0.0.1", south_port)

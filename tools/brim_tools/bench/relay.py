@@ -37,7 +37,7 @@ class Relay:
 
 
 def measure(readings: int, protocols: tuple[str, ...] = ("3.1.1", "5")) -> dict[str, Any]:
-    """Rows of {relay, readings_per_second, cpu_s_per_100k, lost, ack_p50_ms, ack_p99_ms}, and ratios to the bare relay."""
+    """Rows of {relay, readings_per_second, cpu_s_per_100k, lost, ack_p99_ms, ratio_to_bare …}; the bare relay last."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="brim-bench-") as folder:
         broker = Broker(Path(folder))
