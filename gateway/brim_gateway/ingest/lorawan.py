@@ -91,6 +91,7 @@ class LorawanIngest:
         self._under_way: Counter[str] = Counter()
         self._oldest: dict[tuple[str, int], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._faults = 0
 
     def on_pull(self, gateway: str) -> None:
         """A concentrator has opened its downlink path."""
@@ -173,9 +174,11 @@ class LorawanIngest:
         started = asyncio.get_running_loop().time()
         transaction = Transaction(tuple(batch.readings), tuple(batch.devices.values()), tuple(batch.quarantine))
         self._under_way.update(batch.devices.keys())
+        faults = self._faults
         try:
             await self._store.submit(transaction)
         except StoreFault as exc:
+            self._faults += 1
             # Not stored, so neither acknowledged nor answered: the forwarder and the bin keep it.
             self.counters["not_stored"] += 1
             self._rate_log.note("not stored", str(exc), logging.ERROR)
@@ -183,6 +186,9 @@ class LorawanIngest:
             self._go_back(batch.devices)
             return
         self._under_way.subtract(batch.devices.keys())
+        if batch.copies and self._faults != faults:
+            # What they are copies of was under way before them, and may be what was not stored.
+            return
         ack()
         if batch.answers:
             await asyncio.sleep(max(0.0, started + COPY_WINDOW_S - asyncio.get_running_loop().time()))
