@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from brim.lorawan.frames import CONFIRMED_UP, DATA_UP, JOIN_REQUEST
 from brim.wire.command import encode_commands
 from brim.wire.ports import PORT_COMMAND, PORT_REPORT
 
@@ -42,6 +43,14 @@ STORE_QUEUE_MOST = 20_000
 """Receptions beyond this wait for no commit: they are dropped unacknowledged, and counted."""
 UNANSWERED_MOST = 1_000
 KNOWN_MOST = 10_000
+
+
+def _claimed(phy: bytes) -> str:
+    """Who a frame that nothing has verified says it is from: what an operator searches for."""
+    kind = phy[0] >> 5
+    if kind == JOIN_REQUEST:
+        return f"device {phy[9:17][::-1].hex()}"
+    return f"address {phy[1:5][::-1].hex()}" if kind in (DATA_UP, CONFIRMED_UP) else "a frame"
 
 
 class Sender(Protocol):
@@ -119,7 +128,7 @@ class LorawanIngest:
         result = self.server.on_uplink(reception, now_us)
         self.counters[result.kind] += 1
         if result.kind == "refused":
-            self._refuse(result.reason or "unknown", f"{result.dev or ''} by {reception.gateway}")
+            self._refuse(result.reason or "unknown", f"{result.dev or _claimed(reception.phy)} by {reception.gateway}")
             return
         dev = result.dev or ""
         for row in result.updates:
