@@ -71,8 +71,8 @@ class Store:
         buffer = bytearray(limit)
         try:
             size = self._nvs.get_blob(key, buffer)
-        except OSError:
-            return None
+        except OSError as error:
+            return _missing(error)
         return bytes(buffer[:size])
 
     def put(self, key: str, value: bytes) -> None:
@@ -83,14 +83,17 @@ class Store:
         try:
             return self._nvs.get_i32(key)
         except OSError as error:
-            # Any other failure must not look like a number that was never stored.
-            if error.args and error.args[0] == MISSING_KEY:
-                return None
-            raise
+            return _missing(error)
 
     def put_int(self, key: str, value: int) -> None:
         self._nvs.set_i32(key, value)
         self._nvs.commit()
+
+
+def _missing(error: OSError) -> None:
+    """Raises any error but that of a missing key: counters that cannot be read are not counters that begin anew."""
+    if not error.args or error.args[0] != MISSING_KEY:
+        raise error
 
 
 class RtcMemory:
