@@ -91,7 +91,7 @@ class Wake:
         confirms = True
         exact, state.link = state.link, b""
         now_s = self.now_s()
-        rested_s = 0 if state.fresh else max(0, now_s - state.link_at_s)
+        rested_s = max(0, now_s - state.link_at_s) if exact else 0
         state.link_at_s = now_s
         # A link's exact counters must not be found again after it has used them: while it works, they are nowhere but
         # in its hands, and whoever wakes in between starts from what the link keeps in flash.
