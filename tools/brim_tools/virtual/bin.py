@@ -82,6 +82,7 @@ class VirtualBin:
         self.rtc_memory = b""
         self.parked = False
         self.cut_at_call: int | None = None  # the supply goes away at this hardware call
+        self.kill_at_call: int | None = None  # only the program ends there, as at a panic; RTC memory stays
         self.on_booted: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] | None = None
         self.booting = False
@@ -135,6 +136,10 @@ class VirtualBin:
         self._end_process()
         self.radio.reset()
         self.ranger.power(False, self._model_us)
+
+    def kill(self) -> None:
+        """The program ends this instant and boots again, as after a panic: RTC memory, clock and radio go on."""
+        self._reboot(WDT_RESET)
 
     @property
     def running(self) -> bool:
@@ -276,6 +281,10 @@ class VirtualBin:
         if self.cut_at_call is not None and self.counters.calls >= self.cut_at_call:
             self.cut_at_call = None
             self.cut_power()
+            return
+        if self.kill_at_call is not None and self.counters.calls >= self.kill_at_call:
+            self.kill_at_call = None
+            self.kill()
             return
         own_heap_bytes = request.heap_bytes - self.counters.stand_in_heap_bytes
         self.counters.heap_peak_bytes = max(self.counters.heap_peak_bytes, own_heap_bytes)
