@@ -13,7 +13,7 @@ import pytest
 from brim.core.record import RECORD_BYTES
 from brim.core.rtc_state import load
 from brim.lorawan.eu868 import SUB_BANDS, sub_band
-from brim_tools.virtual.bin import Litter
+from brim_tools.virtual.chips import Litter
 from brim_tools.virtual.ether import Transmission
 from brim_tools.virtual.interpreter import Zygote
 from brim_tools.virtual.provision import wifi_identity
@@ -95,19 +95,19 @@ def test_a_long_outage_spills_to_flash_and_drains(zygote: Zygote, image: Path, c
         street.run(0.02)
         street.ether.loss_rate = 1.0
         street.run(0.3)
-        state = load(bin_.rtc_memory)
+        state = load(bin_.chips.rtc_memory)
         waiting = set(street.missing)
         assert len(waiting) > 60 and state.flash_count >= 32
         if cut == "supply":
             bin_.cut_power()
             bin_.power_on(1_000_000)
         if cut == "memory":
-            bin_.rtc_memory = random.Random(1).randbytes(1300)
+            bin_.chips.rtc_memory = random.Random(1).randbytes(1300)
         if cut != "nothing":
             waiting = {uid for uid in waiting if uid[2] <= state.flash_count}
         street.ether.loss_rate = loss_rate
         street.run(0.45)
-        state = load(bin_.rtc_memory)
+        state = load(bin_.chips.rtc_memory)
         assert waiting & street.missing == set()
         assert state.flash_count == state.flash_skip, "nothing stays in flash for ever"
         assert street.watch.reused == 0 and uids_are_used_once(street)
@@ -154,9 +154,9 @@ def test_a_supply_cut_at_any_flash_operation_leaves_readings_and_settings_whole(
         bin_ = street.bins[0]
         for cut_after in [*range(24), *(rng.randrange(24, 60) for _ in range(16))]:
             street.lines.clear()
-            bin_.flash.cut_after = None
+            bin_.chips.flash.cut_after = None
             bin_.power_on()
-            bin_.on_booted = lambda after=cut_after: setattr(bin_.flash, "cut_after", after)  # type: ignore[misc]
+            bin_.on_booted = lambda after=cut_after: setattr(bin_.chips.flash, "cut_after", after)  # type: ignore[misc]
             street.run(0.0001)
             bin_.cut_power()
             for line in street.lines:
@@ -181,11 +181,11 @@ def test_a_supply_cut_at_any_flash_operation_leaves_readings_and_settings_whole(
 def test_a_bin_without_a_radio_says_so_and_keeps_its_readings(zygote: Zygote, image: Path) -> None:
     with Street(zygote, image, settings={"sf": 7, **BRISK}) as street:
         bin_ = street.bins[0]
-        bin_.radio.absent = True
+        bin_.chips.radio.absent = True
         street.run(0.1)
         kept = set(street.missing)
         assert len(kept) > 20 and faults(street) & {"fault radio busy", "fault radio absent"}
-        bin_.radio.absent = False
+        bin_.chips.radio.absent = False
         street.run(0.3)
         assert kept & street.missing == set() and bin_.counters.watchdog_resets == 0
 
@@ -195,8 +195,8 @@ def test_a_radio_that_never_raises_its_interrupt_ends_no_wake(
 ) -> None:
     with Street(zygote, image, settings={"sf": 12, **BRISK}) as street:
         bin_ = street.bins[0]
-        monkeypatch.setattr(bin_.radio, "dio1", lambda: 0)
-        monkeypatch.setattr(bin_.radio, "dio1_rises_at", lambda: None)
+        monkeypatch.setattr(bin_.chips.radio, "dio1", lambda: 0)
+        monkeypatch.setattr(bin_.chips.radio, "dio1_rises_at", lambda: None)
         street.run(0.1)
         assert bin_.counters.watchdog_resets == bin_.counters.crashes == 0
         assert any(fault.startswith("fault radio") for fault in faults(street)), faults(street)
@@ -209,12 +209,12 @@ def test_sensors_that_fail_are_absences_and_the_wake_ends(
     rng = random.Random(5)
     with Street(zygote, image, litter=lambda rng: Litter(lambda now_us: 700), settings=BRISK) as street:
         bin_ = street.bins[0]
-        bin_.i2c.absent = {0x18, 0x48}
+        bin_.chips.i2c.absent = {0x18, 0x48}
         if ranger == "silent":
-            bin_.ranger.silent = True
+            bin_.chips.ranger.silent = True
         else:
             babble = lambda now_us, count, timeout_us: (rng.randbytes(count), now_us + count * 1042)  # noqa: E731
-            monkeypatch.setattr(bin_.ranger, "read", babble)
+            monkeypatch.setattr(bin_.chips.ranger, "read", babble)
         street.run(0.1)
         assert bin_.counters.watchdog_resets == bin_.counters.crashes == 0
         assert {"fault ranger", "fault thermometer", "fault accelerometer"} <= faults(street)
@@ -229,11 +229,11 @@ def test_garbage_in_rtc_memory_begins_a_new_epoch_and_nothing_else(zygote: Zygot
         bin_ = street.bins[0]
         for garbage in (b"", b"\x00" * 2048, b"\xff" * 2048, rng.randbytes(700)):
             street.run(0.02)
-            bin_.rtc_memory = garbage
+            bin_.chips.rtc_memory = garbage
         street.run(0.02)
-        whole = bytearray(bin_.rtc_memory)
+        whole = bytearray(bin_.chips.rtc_memory)
         whole[rng.randrange(len(whole))] ^= 4
-        bin_.rtc_memory = bytes(whole)
+        bin_.chips.rtc_memory = bytes(whole)
         street.run(0.05)
         assert {epoch for _, epoch, _ in street.measured} == {1, 2, 3, 4, 5, 6}
         assert uids_are_used_once(street) and street.watch.reused == 0 and street.gateway.joins == 1
@@ -246,9 +246,9 @@ def test_a_wifi_bin_whose_gateway_is_away_keeps_everything(zygote: Zygote, image
     with Street(zygote, image, settings=brisk, heap_bytes=WIFI_HEAP_BYTES) as street:
         bin_ = street.bins[0]
         keys = {"bin": "away", "dev": bin_.dev, "mqtt_password": "p"}
-        wifi_identity(bin_.nvs, keys, "127.0.0.1", 9, ssl.DER_cert_to_PEM_cert(b"never read"))
+        wifi_identity(bin_.chips.nvs, keys, "127.0.0.1", 9, ssl.DER_cert_to_PEM_cert(b"never read"))
         street.run(0.1)
-        state = load(bin_.rtc_memory)
+        state = load(bin_.chips.rtc_memory)
         kept = state.flash_count - state.flash_skip + len(state.ring) // RECORD_BYTES
         assert kept == len(street.measured) > 76 and state.dropped == 0 and state.retry
         assert faults(street) == {"fault tcp"} and bin_.counters.crashes == 0
