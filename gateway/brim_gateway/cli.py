@@ -71,7 +71,10 @@ def _open_keys_file(path: Path | None) -> Any:
 
     if path is None:
         return None
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
+    except OSError as exc:
+        raise OSError(f"{path}: {exc.strerror}; name a new file, nothing was changed") from None
 
 
 @contextmanager

@@ -76,7 +76,6 @@ class OutputConfig:
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
-    tls_name: str | None = None
     protocol: str = "auto"
     window: int = 100
     from_oldest: bool = False
@@ -317,7 +316,6 @@ def _output(table: _Reader) -> OutputConfig:
         ca=table.path("ca"),
         cert=table.path("cert"),
         key=table.secret_file("key"),
-        tls_name=table.text("tls_name"),
         protocol=table.choice("protocol", ("auto", "5", "3.1.1")),
         window=table.number("window", 100, 1, 1_000),
         from_oldest=start == "oldest",
@@ -328,7 +326,7 @@ def _output(table: _Reader) -> OutputConfig:
     if output.password_file is not None and output.user is None:
         table.problem("password_file", "needs a user")
     if not tls:
-        for key in ("ca", "cert", "tls_name"):
+        for key in ("ca", "cert"):
             if key in table.raw:
                 table.problem(key, "only with mqtts://")
     table.refuse_unknown()

@@ -81,9 +81,9 @@ def parse_row(row: dict[str, str]) -> Frame:
     """
     try:
         moment = datetime.fromisoformat(row["time_utc"])
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ValueError("time_utc is no ISO 8601 time") from None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     if moment.year < 1970:
         raise ValueError("time_utc is before 1970")
     if not _EUI.match(row["gateway_eui"]):

@@ -23,13 +23,14 @@ class RateLog:
 
     def note(self, kind: str, text: str, level: int = logging.WARNING) -> None:
         """``kind`` is one of a few fixed words of ours; ``text`` may hold words from outside."""
+        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
+            kind = "other"
         now = self._clock()
         since, count = self._kinds.get(kind, (now, 0))
         if now - since >= PERIOD_S:
             if count > LINES_PER_PERIOD:
                 self._log.log(level, "%s: %d more like this held back", kind, count - LINES_PER_PERIOD)
             since, count = now, 0
-        if len(self._kinds) < MAX_KINDS or kind in self._kinds:
-            self._kinds[kind] = (since, count + 1)
+        self._kinds[kind] = (since, count + 1)
         if count < LINES_PER_PERIOD:
             self._log.log(level, "%s: %s", kind, clean_text(text, 200))

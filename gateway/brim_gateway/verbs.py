@@ -102,6 +102,10 @@ class Verbs:
             entry["join_eui"] = join_eui
         device = await self._runtime.run(lambda connection: registry.find_device(connection, record.dev))
         await self._refresh([device] if device is not None else [], gone=record)
+        if device is not None:
+            # A frame under the old keys may have been committed since: what stands last must be the new ones.
+            await self._runtime.run(lambda connection: registry.save_device(connection, device))
+        log.info("bin %s: keys replaced", record.bin)
         return {"bin": record.bin, "keys": [entry]}
 
     async def _refresh(self, devices: list[DeviceRow], gone: BinRecord | None = None) -> None:

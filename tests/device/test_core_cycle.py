@@ -195,7 +195,7 @@ def test_the_last_seq_is_followed_by_the_next_epoch():
     wakes(bench, 1)
     state = load(bench.rtc)
     state.seq = 65534
-    bench.rtc = state.pack()
+    bench.rtc = bytes(state.pack())
     wakes(bench, 2)
     lines = bench.log_of("reading")
     assert lines[-2].startswith("reading 1:65535 ") and lines[-1].startswith("reading 2:1 ")

@@ -5,6 +5,7 @@ from brim.core.outbox_file import FLASH_RECORDS
 from brim.core.record import BATCH, key_of, pack_record, unpack_record
 from brim.core.rtc_state import RtcState, load
 from brim.wire.report import Reading
+from brim.wire.report_encoder import BACKLOG_ANSWERED, MAX_BACKLOG
 
 from tests.device.bench import Flash
 
@@ -16,7 +17,9 @@ def record(seq, epoch=1, at_s=None):
 
 
 def fresh(flash=None):
-    return Outbox(RtcState(), flash or Flash())
+    outbox = Outbox(RtcState(), flash or Flash())
+    outbox.state.epoch = 1
+    return outbox
 
 
 def filled(count, flash=None):
@@ -121,8 +124,8 @@ def test_flash_that_fails_costs_the_oldest_only():
     flash.broken = True
     outbox = filled(RING_RECORDS + 1, flash)
     assert outbox.fault == "flash"
-    assert held(outbox) == list(range(BATCH + 1, RING_RECORDS + 2))
-    assert outbox.state.dropped == BATCH
+    assert held(outbox) == list(range(2, RING_RECORDS + 2))
+    assert outbox.state.dropped == 1
 
 
 def test_flash_that_cannot_be_read_for_a_moment_loses_nothing():
@@ -144,7 +147,7 @@ def test_after_a_power_cut_the_file_is_still_there():
 
 def test_a_kill_between_file_and_rtc_memory_doubles_but_loses_nothing():
     outbox = filled(RING_RECORDS)
-    before = outbox.state.pack()
+    before = bytes(outbox.state.pack())
     outbox.push(record(RING_RECORDS + 1))
     again = Outbox(load(before), outbox.flash)
     again.push(record(RING_RECORDS + 1))
@@ -154,7 +157,7 @@ def test_a_kill_between_file_and_rtc_memory_doubles_but_loses_nothing():
 def test_a_replaced_file_never_inherits_an_old_skip():
     outbox = filled(RING_RECORDS + 1)
     outbox.acknowledge(lambda epoch, seq: seq <= BATCH)
-    before = outbox.state.pack()
+    before = bytes(outbox.state.pack())
     for seq in range(RING_RECORDS + 2, RING_RECORDS + 2 + BATCH):
         outbox.push(record(seq))
     stale = load(before)
@@ -186,7 +189,23 @@ def test_the_newest_come_with_those_that_directly_precede():
 def test_the_backlog_reaches_to_the_oldest_of_its_epoch():
     outbox = fresh()
     outbox.push(record(900, epoch=1))
-    for seq in (3, 4, 9):
+    outbox.state.epoch = 2
+    for seq in (3, 4, 19):
         outbox.push(record(seq, epoch=2))
-    assert outbox.backlog(2, 9) == 6
-    assert outbox.backlog(1, 900) == 0
+    assert outbox.backlog(2, 19) == 16
+
+
+def test_while_an_earlier_epoch_is_held_the_gateway_is_made_to_answer():
+    outbox = fresh()
+    outbox.state.epoch = 2
+    outbox.push(record(900, epoch=1))
+    outbox.push(record(3, epoch=2))
+    assert (outbox.backlog(2, 3), outbox.backlog(1, 900)) == (BACKLOG_ANSWERED, BACKLOG_ANSWERED)
+    outbox.acknowledge(lambda epoch, seq: epoch == 1)
+    assert outbox.backlog(2, 3) == 0
+
+
+def test_a_file_that_cannot_be_read_makes_the_backlog_say_nothing():
+    outbox = filled(RING_RECORDS + 1)
+    outbox.flash.broken = True
+    assert outbox.backlog(1, RING_RECORDS + 1) == MAX_BACKLOG

@@ -6,7 +6,7 @@ from brim.core.ticks import ticks_add, ticks_left
 
 def known():
     state = RtcState()
-    state.epoch, state.seq, state.base_s, state.saved_at_s = 7, 65535, 123456, 654321
+    state.epoch, state.seq, state.base_s, state.link_at_s = 7, 65535, 123456, 654321
     state.last = Last("ok", 812, 257, 99)
     state.dropped, state.retry, state.wakes = 3, True, 100000
     state.flash_generation, state.flash_skip, state.flash_count, state.flash_held = 255, 600, 688, 0xFFFFFFFF
@@ -19,7 +19,7 @@ def known():
 def test_what_was_saved_comes_back():
     state, back = known(), load(known().pack())
     assert not back.fresh
-    for name in ("epoch", "seq", "base_s", "saved_at_s", "dropped", "retry", "wakes", "settings", "link", "ring"):
+    for name in ("epoch", "seq", "base_s", "link_at_s", "dropped", "retry", "wakes", "settings", "link", "ring"):
         assert getattr(back, name) == getattr(state, name), name
     for name in ("flash_generation", "flash_skip", "flash_count", "flash_held"):
         assert getattr(back, name) == getattr(state, name), name
@@ -33,11 +33,11 @@ def test_no_last_reading_stays_none():
 
 
 def test_memory_that_is_longer_than_the_state_is_fine():
-    assert not load(known().pack() + bytes(100)).fresh
+    assert not load(bytes(known().pack()) + bytes(100)).fresh
 
 
 def test_every_flipped_bit_is_noticed():
-    data = known().pack()
+    data = bytes(known().pack())
     for at in range(len(data)):
         assert load(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]).fresh
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import csv
@@ -11,18 +12,25 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from brim.lorawan import frames
 from brim.lorawan.crypto import session_keys
 from brim.wire.command import ACK, decode_commands
 from brim.wire.ports import PORT_COMMAND, PORT_REPORT
 from brim.wire.report import Reading, encode_report
 from brim_gateway.cli import app
+from brim_gateway.errors import StoreFault
+from brim_gateway.ingest.semtech_udp import PushData, parse
 from brim_gateway.network.session import EcbCipher
+from brim_gateway.store.transaction import Committed, Transaction
 from typer.testing import CliRunner
 
 from tests.gateway.support import UDP, RunningGateway, make_config, wait_until
 
 RECORDING = Path(__file__).parents[1] / "data" / "traces" / "dtu_2016_lorawan_frames.csv"
+RXPK = {
+    "tmst": 1, "freq": 868.1, "stat": 1, "modu": "LORA", "datr": "SF7BW125", "codr": "4/5", "rssi": -80, "data": "AAAA",
+}  # fmt: skip
 KEY = "2b7e151628aed2a6abf7158809cf4f3c"
 EUI = bytes.fromhex("aa555a0000000101")
 
@@ -208,6 +216,43 @@ def test_on_a_full_disk_nothing_is_acknowledged_and_the_same_frame_is_taken_late
         forwarder.discard()
         forwarder.push(sent[-1])
         assert len(gateway.rows()) == len(sent) and gateway.ask("status")["healthy"]
+
+
+def test_a_copy_of_what_was_not_stored_is_not_acknowledged(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, UDP)) as gateway, Forwarder(gateway.port("udp")) as one:
+        device = add_lorawan(gateway, "L-1")
+        one.pull()
+        device.join(one)
+        lorawan, store = gateway.gateway.lorawan, gateway.gateway.store
+        answers: list[asyncio.Future[Committed]] = []
+
+        def submit(_: Transaction) -> asyncio.Future[Committed]:
+            answers.append(asyncio.get_running_loop().create_future())
+            return answers[-1]
+
+        with Forwarder(gateway.port("udp"), bytes(7) + b"\1") as other, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store, "submit", submit)
+            phy = device.data(report(1))
+            one.push_only(phy)
+            other.push_only(phy)
+            wait_until(lambda: len(answers) == 2, "the frame and its copy are under way")
+
+            def verdicts() -> None:
+                answers[0].set_exception(StoreFault("full"))
+                answers[1].set_result(Committed())
+
+            gateway.loop.call_soon_threadsafe(verdicts)
+            wait_until(lambda: lorawan.counters["not_stored"] == 1, "refused")
+            patch.undo()
+            other.push(phy)
+        assert [row["seq"] for row in gateway.rows()] == [1], "taken when it came again, and acknowledged once"
+
+
+def test_a_time_at_the_end_of_the_calendar_disturbs_nobody() -> None:
+    for text in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"):
+        entry = RXPK | {"time": text}
+        push = parse(b"\x02\0\1\0" + EUI + json.dumps({"rxpk": [entry]}).encode())
+        assert isinstance(push, PushData) and push.receptions[0].time_us is None
 
 
 def test_every_kind_of_refusal_is_counted_and_nothing_else_happens(tmp_path: Path) -> None:

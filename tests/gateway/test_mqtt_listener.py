@@ -11,7 +11,7 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 from brim.wire.report import Reading, encode_report
-from brim_gateway.ingest import mqtt_session
+from brim_gateway.ingest import mqtt_listener, mqtt_session
 from brim_gateway.pki import make_client, make_site
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
@@ -243,3 +243,47 @@ def test_while_the_store_is_slow_reading_pauses_and_nothing_is_dropped(tmp_path:
             blocked.set()
             bin_.wait_acknowledged(500)
         assert [row["seq"] for row in gateway.rows()] == list(range(1, 501))
+
+
+def tls_listener(tmp_path: Path, places: int) -> str:
+    files = make_site(tmp_path / "tls", "cab-1", ["localhost"])
+    where = f'[mqtt_listener]\nlisten = "127.0.0.1:0"\nmax_connections = {places}\n'
+    return where + f'cert = "{files.cert}"\nkey = "{files.key}"\n'
+
+
+def shake_hands(port: int, folder: Path) -> None:
+    context = ssl.create_default_context(cafile=str(folder / "tls" / "site-ca.pem"))
+    with (
+        socket.create_connection(("127.0.0.1", port), 5) as connection,
+        context.wrap_socket(connection, server_hostname="localhost") as secured,
+    ):
+        assert secured.version()
+
+
+def test_handshakes_that_fail_give_their_places_back(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, tls_listener(tmp_path, 2))) as gateway:
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", gateway.port("mqtt")), 5) as stranger:
+                stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                while stranger.recv(100):
+                    pass
+        shake_hands(gateway.port("mqtt"), tmp_path)
+
+
+def test_who_says_nothing_gives_its_place_to_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt_listener, "YIELD_S", 0.3)
+    with RunningGateway(make_config(tmp_path, tls_listener(tmp_path, 2))) as gateway:
+        silent = [socket.create_connection(("127.0.0.1", gateway.port("mqtt"))) for _ in range(4)]
+        shake_hands(gateway.port("mqtt"), tmp_path)
+        for one in silent:
+            one.close()
+
+
+def test_a_bin_that_has_shown_who_it_is_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt_listener, "YIELD_S", 0.3)
+    with RunningGateway(make_config(tmp_path, PLAIN_LISTENER + "max_connections = 2\n")) as gateway:
+        dev, password = gateway.add_wifi("B-1")
+        with WifiBin(gateway.port("mqtt"), dev, password) as bin_:
+            with socket.create_connection(("127.0.0.1", gateway.port("mqtt")), 5) as silent:
+                assert silent.recv(1) == b"", "it had to go, the bin not"
+            bin_.publish_and_wait(reading(1))

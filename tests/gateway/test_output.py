@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,67 @@ class HalfDeadBroker:
                 if answer == "welcome and go":
                     connection.recv(4096)
                     connection.close()
+
+
+def packets(connection: socket.socket) -> Iterator[bytes]:
+    """The MQTT packets of a client, until it goes; b"" where it says nothing for a moment."""
+    buffer = b""
+    connection.settimeout(0.05)
+    while True:
+        try:
+            chunk = connection.recv(65_536)
+        except TimeoutError:
+            yield b""
+            continue
+        if not chunk:
+            return
+        buffer += chunk
+        while len(buffer) >= 2:
+            length, at = buffer[1] & 0x7F, 2
+            if buffer[1] & 0x80:
+                length, at = length | buffer[2] << 7, 3
+            if len(buffer) < at + length:
+                break
+            packet, buffer = buffer[: at + length], buffer[at + length :]
+            yield packet
+
+
+def test_what_a_broker_takes_at_once_is_never_exceeded(tmp_path: Path) -> None:
+    """A reading with its event and state is three messages; this broker's Receive Maximum is two (MQTT 5, 4.9)."""
+    most = 0
+    seen: list[bytes] = []
+
+    def serve(server: socket.socket) -> None:
+        nonlocal most
+        connection, _ = server.accept()
+        held: list[bytes] = []
+        with connection:
+            for packet in packets(connection):
+                if packet[:1] == b"\x10":
+                    connection.sendall(b"\x20\x06\x00\x00\x03\x21\x00\x02")
+                elif packet and packet[0] >> 4 == 3:
+                    at = 3 if packet[1] & 0x80 else 2
+                    topic = int.from_bytes(packet[at : at + 2], "big")
+                    held.append(packet[at + 2 + topic : at + 4 + topic])
+                    seen.append(packet[at + 2 : at + 2 + topic])
+                    most = max(most, len(held))
+                elif not packet and held:
+                    connection.sendall(b"".join(b"\x40\x02" + mid for mid in held))
+                    held.clear()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        text = PLAIN_LISTENER + output(server.getsockname()[1], 'protocol = "5"\n')
+        with RunningGateway(make_config(tmp_path, text)) as gateway:
+            dev, password = gateway.add_wifi("B-1")
+            with WifiBin(gateway.port("mqtt"), dev, password) as bin_:
+                bin_.publish_and_wait(reading(1, events=["full", "tilted"]))
+                bin_.publish_and_wait(reading(2))
+            gateway.wait_drained()
+        thread.join(5)
+    assert most == 2
+    assert len([topic for topic in seen if topic.endswith((b"/reading", b"/full", b"/tilted"))]) == 4
 
 
 @pytest.mark.parametrize("refusal", ["version", "hang up"])

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from brim_gateway.network.device import DeviceRow, abp_session
 from brim_gateway.store import journal, registry
 from brim_gateway.store.database import Database
 from brim_gateway.store.journal import QUARANTINE_ROWS
-from brim_gateway.store.store import Store
+from brim_gateway.store.store import CURSOR_ROWS_MOST, Store
 from brim_gateway.store.transaction import Quarantined, Transaction
 
 DEV = "f0b3d57ed0051f2a"
@@ -116,13 +117,15 @@ def test_one_bad_submission_fails_alone(tmp_path: Path) -> None:
 
 def test_readings_and_device_counters_are_committed_together(tmp_path: Path) -> None:
     row = DeviceRow(DEV, session=abp_session("01020304", os.urandom(16), os.urandom(16)))
+    later, removed = replace(row, join_nonce=5), replace(row, dev="00" * 8)
 
     async def work(store: Store) -> None:
-        await store.submit(Transaction(readings=(make(1),), devices=(row,)))
+        await store.run(lambda connection: registry.save_device(connection, row))
+        await store.submit(Transaction(readings=(make(1),), devices=(later, removed)))
 
     with_store(tmp_path, work)
     database = Database(tmp_path / "brim.db")
-    assert registry.all_devices(database.connection) == [row]
+    assert registry.all_devices(database.connection) == [later], "and what was removed stays removed"
     database.close()
 
 
@@ -152,6 +155,32 @@ def test_cursors_survive_and_never_go_back(tmp_path: Path) -> None:
     database = Database(tmp_path / "brim.db")
     assert registry.output_cursors(database.connection) == {"old": 2, "new": 2}
     database.close()
+
+
+def test_a_cursor_far_ahead_is_noted_at_once_and_does_not_wait_for_company(tmp_path: Path) -> None:
+    async def prepare(store: Store) -> None:
+        await store.run(lambda connection: registry.ensure_outputs(connection, [("city", True)], 0))
+
+    async def work(store: Store) -> None:
+        # This commit would wait an hour for company.
+        waiting = store.submit(Transaction(readings=(make(1),)))
+        store.note_cursor("city", CURSOR_ROWS_MOST)
+        await asyncio.wait_for(waiting, 5)
+        store.note_cursor("city", 2 * CURSOR_ROWS_MOST)
+
+    with_store(tmp_path, prepare)
+    with_store(tmp_path, work, linger_s=3_600)
+    database = Database(tmp_path / "brim.db")
+    assert registry.output_cursors(database.connection) == {"city": 2 * CURSOR_ROWS_MOST}
+    database.close()
+
+
+def test_a_store_whose_disk_refuses_still_closes(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        await store.run(lambda connection: connection.execute("PRAGMA query_only = ON"))
+        store.note_cursor("city", 7)
+
+    with_store(tmp_path, work)
 
 
 def test_only_one_process_may_write(tmp_path: Path) -> None:

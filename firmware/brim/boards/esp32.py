@@ -62,7 +62,7 @@ class Clock:
 
 
 class Store:
-    """Named values in one NVS namespace, committed when the call returns."""
+    """Named values in one NVS namespace, committed when the call returns. None: never stored; OSError: any failure."""
 
     def __init__(self, namespace: str) -> None:
         self._nvs = esp32.NVS(namespace)
@@ -71,7 +71,8 @@ class Store:
         buffer = bytearray(limit)
         try:
             size = self._nvs.get_blob(key, buffer)
-        except OSError:
+        except OSError as error:
+            _raise_unless_missing(error)
             return None
         return bytes(buffer[:size])
 
@@ -83,14 +84,18 @@ class Store:
         try:
             return self._nvs.get_i32(key)
         except OSError as error:
-            # Any other failure must not look like a number that was never stored.
-            if error.args and error.args[0] == MISSING_KEY:
-                return None
-            raise
+            _raise_unless_missing(error)
+            return None
 
     def put_int(self, key: str, value: int) -> None:
         self._nvs.set_i32(key, value)
         self._nvs.commit()
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    # Counters that cannot be read are not counters that begin anew.
+    if not error.args or error.args[0] != MISSING_KEY:
+        raise error
 
 
 class RtcMemory:
@@ -100,8 +105,16 @@ class RtcMemory:
     def load(self) -> bytes:
         return self._rtc.memory()
 
-    def save(self, data: bytes) -> None:
+    def save(self, data: "bytes | memoryview") -> None:
         self._rtc.memory(data)
+
+
+def _written(store: Store, key: str, limit: int = MAX_BLOB_BYTES) -> "bytes | None":
+    """What provisioning wrote, None if it cannot be read: the console must open on such a bin too."""
+    try:
+        return store.get(key, limit)
+    except OSError:
+        return None
 
 
 class Identity:
@@ -119,13 +132,13 @@ class Identity:
             port = self._text(store, "mqtt_port")
             self.mqtt_port = int(port) if port.isdigit() else 8883
             self.tls_name = self._text(store, "tls_name") or self.mqtt_host
-            self.ca = store.get("ca", MAX_CERTIFICATE_BYTES) or b""
-            self.mqtt_pass = store.get("mqtt_pass")
-            self.cert = store.get("cert", MAX_CERTIFICATE_BYTES) if self.mqtt_pass is None else None
-            self.key = store.get("key", MAX_CERTIFICATE_BYTES) if self.cert else None
+            self.ca = _written(store, "ca", MAX_CERTIFICATE_BYTES) or b""
+            self.mqtt_pass = _written(store, "mqtt_pass")
+            self.cert = _written(store, "cert", MAX_CERTIFICATE_BYTES) if self.mqtt_pass is None else None
+            self.key = _written(store, "key", MAX_CERTIFICATE_BYTES) if self.cert else None
         else:
-            self.join_eui = store.get("join_eui") or bytes(8)
-            self.app_key = store.get("app_key") or b""
+            self.join_eui = _written(store, "join_eui") or bytes(8)
+            self.app_key = _written(store, "app_key") or b""
 
     @property
     def name(self) -> str:
@@ -133,7 +146,7 @@ class Identity:
 
     def _text(self, store: Store, key: str) -> str:
         try:
-            return (store.get(key) or b"").decode()
+            return (_written(store, key) or b"").decode()
         except ValueError:
             return ""
 
@@ -161,7 +174,7 @@ class Device:
         """None while the bin is not provisioned."""
         if self._identity is None:
             store = Store("brim_id")
-            dev_eui = store.get("dev_eui")
+            dev_eui = _written(store, "dev_eui")
             if dev_eui is not None and len(dev_eui) == 8:
                 self._identity = Identity(store, dev_eui)
         return self._identity

@@ -3,15 +3,16 @@
 import os
 
 COPY_BYTES = 256
+ENOENT = 2
 
 
 def read_text(path: str, limit: int) -> str:
-    """Up to `limit` characters of a file, "{}" if there is none."""
+    """Up to `limit` characters of a file, "{}" if there is none, "" if it cannot be read."""
     try:
         with open(path) as file:
             return str(file.read(limit))
-    except OSError:
-        return "{}"
+    except OSError as error:
+        return "{}" if error.args[0] == ENOENT else ""
 
 
 def write_text(path: str, text: str) -> None:
@@ -22,7 +23,7 @@ def write_text(path: str, text: str) -> None:
 
 
 class FlashFile:
-    """The file of the outbox (see brim.core.outbox.Flash)."""
+    """The file of the outbox (see brim.core.hal.Flash)."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -30,7 +31,10 @@ class FlashFile:
     def size(self) -> int:
         try:
             return os.stat(self._path)[6]
-        except OSError:
+        except OSError as error:
+            # A file that cannot be read now is not a file that may be written anew.
+            if error.args[0] != ENOENT:
+                raise
             return 0
 
     def read(self, offset: int, size: int) -> bytes:

@@ -33,7 +33,6 @@ class Wake:
         self.deadline_ms = ticks_add(self.clock.ticks_ms(), device.budget_ms)
         self.state: "RtcState" = load(device.rtc.load())
         self.outbox = Outbox(self.state, device.flash)
-        self.slept_s = 0 if self.state.fresh else max(0, self.now_s() - self.state.saved_at_s)
         self.epoch_ok = True
         self.reading: "Reading | None" = None
         self.fault: "str | None" = None
@@ -63,7 +62,6 @@ class Wake:
         self.device.log("fault " + name)
 
     def save(self) -> None:
-        self.state.saved_at_s = self.now_s()
         self.device.rtc.save(self.state.pack())
 
     def raise_epoch(self) -> None:
@@ -92,12 +90,15 @@ class Wake:
         self.fault = None
         confirms = True
         exact, state.link = state.link, b""
+        now_s = self.now_s()
+        rested_s = max(0, now_s - state.link_at_s) if exact else 0
+        state.link_at_s = now_s
         # A link's exact counters must not be found again after it has used them: while it works, they are nowhere but
         # in its hands, and whoever wakes in between starts from what the link keeps in flash.
         self.save()
         self.device.release()
         try:
-            link = self.device.make_link(exact or None, self.slept_s, state.settings["sf"])
+            link = self.device.make_link(exact or None, rested_s, state.settings["sf"])
             confirms = getattr(link, "ACKNOWLEDGES", False)
             fault = link.open(self.deadline_ms)
             if fault:
@@ -111,7 +112,7 @@ class Wake:
         if link is not None:
             try:
                 link.close()
-                state.link = link.state()
+                state.link, state.link_at_s = link.state(), self.now_s()
             except Exception:
                 self.log_fault("link state")
         # Without confirmations, sent is as good as it gets: what the gateway misses it asks for.
@@ -204,7 +205,7 @@ def wake(device: "Device") -> int:
     """One whole wake; returns the seconds to sleep. `device` is what boards/ makes (see hal)."""
     now = Wake(device)
     now.take_reading()
-    if (now.reading or now.state.retry) and len(now.outbox) and now.left_ms() >= EXCHANGE_MS:
+    if now.state.retry and len(now.outbox) and now.left_ms() >= EXCHANGE_MS:
         now.send()
     else:
         now.save()

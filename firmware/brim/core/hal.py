@@ -24,7 +24,7 @@ if TYPE_CHECKING:
             """The file becomes head + what it had from keep_from on + tail."""
 
     class Store(Protocol):
-        """Small values that are committed when the call returns; OSError when they are not."""
+        """Small values that are committed when the call returns; OSError when they are not, or cannot be read."""
 
         def get(self, key: str) -> "bytes | None": ...
         def put(self, key: str, value: bytes) -> None: ...
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     class RtcMemory(Protocol):
         def load(self) -> bytes: ...
-        def save(self, data: bytes) -> None: ...
+        def save(self, data: "bytes | memoryview") -> None: ...
 
     class Ranger(Protocol):
         @property

@@ -5,6 +5,7 @@ oldest go and are counted. Whatever moment the bin dies in, a reading is in one 
 """
 
 from brim.core.record import BATCH, RECORD_BYTES, WINDOW, follows, key_of
+from brim.wire.report_encoder import BACKLOG_ANSWERED, MAX_BACKLOG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,18 +46,20 @@ class Outbox:
         return state.flash_count - state.flash_skip - held + len(state.ring) // RECORD_BYTES
 
     def push(self, record: bytes) -> None:
-        """Take a record in; the ring's oldest batch moves to flash when the ring is full."""
+        """Take a record in; when the ring is full its oldest batch moves to flash, or its oldest is dropped if flash
+        fails."""
         state = self.state
         if len(state.ring) >= RING_RECORDS * RECORD_BYTES:
             from brim.core.outbox_file import spill
 
-            batch = state.ring[: BATCH * RECORD_BYTES]
-            state.ring = state.ring[BATCH * RECORD_BYTES :]
+            moved = BATCH
             try:
-                spill(state, self.flash, batch)
+                spill(state, self.flash, state.ring[: BATCH * RECORD_BYTES])
             except OSError:
                 self.fault = "flash"
-                state.dropped += BATCH
+                moved = 1
+                state.dropped += 1
+            state.ring = state.ring[moved * RECORD_BYTES :]
         state.ring += record
 
     def _records(self) -> "Iterator[bytes]":
@@ -96,9 +99,19 @@ class Outbox:
         return found
 
     def backlog(self, epoch: int, seq: int) -> int:
-        """seq minus the oldest seq of `epoch` that is held here (0 if none is older)."""
-        other = self.oldest(1, lambda its_epoch, its_seq: its_epoch != epoch)
-        return max(0, seq - key_of(other[0])[1]) if other else 0
+        """seq minus the oldest seq of `epoch` that is held here (0 if none is older).
+
+        While readings of an earlier epoch are held it is at least what the gateway answers: no later report repeats
+        them, so without an answer they would stay for ever. While the file cannot be read it is what says
+        nothing: a number that is too small would have the gateway acknowledge what it never got.
+        """
+        least = 0 if epoch == self.state.epoch else BACKLOG_ANSWERED
+        for record in self._records():
+            its_epoch, its_seq = key_of(record)
+            if its_epoch == epoch:
+                return MAX_BACKLOG if self.fault else max(least, seq - its_seq)
+            least = BACKLOG_ANSWERED
+        return least
 
     def acknowledge(self, covers: "Callable[[int, int], bool]") -> "tuple[int, int] | None":
         """Drop what covers(epoch, seq) says is held elsewhere; the last (epoch, seq) dropped or None."""

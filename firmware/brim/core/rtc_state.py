@@ -11,7 +11,7 @@ VERSION = 1
 HEAD = ">HBH"
 HEAD_BYTES = 5
 CRC_BYTES = 4
-# epoch seq | clock base, saved at | last status, has distance, distance, events, at | dropped | retry
+# epoch seq | clock base, link state taken at | last status, has distance, distance, events, at | dropped | retry
 # | flash generation, skip, count, held | wakes
 BODY = ">HHIIBBHHIHBBHHII"
 BODY_BYTES = struct.calcsize(BODY)
@@ -36,14 +36,15 @@ class Last:
 
 class RtcState:
     """`fresh`: nothing usable was found. `base_s` is added to the clock, so that time never runs backwards over a boot.
-    `ring` and the flash_ fields belong to the outbox, `link` to the link."""
+    `retry`: something waits to be sent even if nothing new comes. `ring` and the flash_ fields belong to the outbox,
+    `link` to the link, which left it at `link_at_s`."""
 
     def __init__(self) -> None:
         self.fresh = True
         self.epoch = 0
         self.seq = 0
         self.base_s = 0
-        self.saved_at_s = 0
+        self.link_at_s = 0
         self.last = Last()
         self.dropped = 0
         self.retry = False
@@ -55,17 +56,23 @@ class RtcState:
         self.settings = defaults()
         self.link = b""
         self.ring = b""
+        # Made while there is room: beside the code of a link the heap has no whole kilobyte left.
+        self._packed = bytearray(MAX_BYTES)
 
-    def pack(self) -> bytes:
-        """The bytes for RTC memory. A link state that is too long is left out: the link then starts from its store."""
+    def pack(self) -> memoryview:
+        """The bytes for RTC memory, good until the next call. A link state that is too long is left out: the link
+        then starts from its store."""
         last = self.last
         link = self.link if len(self.link) <= MAX_LINK_BYTES else b""
-        body = struct.pack(
+        packed = memoryview(self._packed)
+        struct.pack_into(
             BODY,
+            packed,
+            HEAD_BYTES,
             self.epoch,
             self.seq,
             self.base_s,
-            self.saved_at_s & 0xFFFFFFFF,
+            self.link_at_s & 0xFFFFFFFF,
             NO_STATUS if last.status is None else STATUSES.index(last.status),
             0 if last.distance_mm is None else 1,
             last.distance_mm or 0,
@@ -79,10 +86,14 @@ class RtcState:
             self.flash_held,
             self.wakes & 0xFFFFFFFF,
         )
+        end = HEAD_BYTES + BODY_BYTES
         for part in (pack(self.settings), link, self.ring):
-            body += struct.pack(">H", len(part)) + part
-        data = struct.pack(HEAD, MAGIC, VERSION, len(body)) + body
-        return data + struct.pack(">I", binascii.crc32(data) & 0xFFFFFFFF)
+            struct.pack_into(">H", packed, end, len(part))
+            packed[end + 2 : end + 2 + len(part)] = part
+            end += 2 + len(part)
+        struct.pack_into(HEAD, packed, 0, MAGIC, VERSION, end - HEAD_BYTES)
+        struct.pack_into(">I", packed, end, binascii.crc32(packed[:end]) & 0xFFFFFFFF)
+        return packed[: end + CRC_BYTES]
 
 
 def _parts(data: bytes, at: int) -> "list[bytes]":
@@ -114,7 +125,7 @@ def load(data: bytes) -> RtcState:
     settings = unpack(parts[0]) if parts else None
     if settings is None or (body[4] != NO_STATUS and body[4] >= len(STATUSES)):
         return state
-    state.epoch, state.seq, state.base_s, state.saved_at_s = body[:4]
+    state.epoch, state.seq, state.base_s, state.link_at_s = body[:4]
     if body[4] != NO_STATUS:
         state.last = Last(STATUSES[body[4]], body[6] if body[5] else None, body[7], body[8])
     state.dropped = body[9]

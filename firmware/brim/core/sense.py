@@ -62,6 +62,7 @@ def take_reading(wake: "Wake", always: bool = False) -> None:
         config_version=state.settings["config"],
     )
     state.last = Last(measured.status, measured.distance_mm, events, at_s)
+    state.retry = True  # should this wake die before it has sent
     wake.outbox.push(pack_record(reading, at_s))
     wake.save()
     if wake.outbox.fault:

@@ -1,6 +1,7 @@
 """Wi-Fi, TLS and as much of MQTT 3.1.1 as a bin needs: CONNECT, SUBSCRIBE, PUBLISH with QoS 1, PUBACK.
 
-Every wait is bounded by the deadline: MicroPython's TLS sockets forget a timeout, so they are non-blocking and polled.
+Every wait but the name's look-up, which lwIP ends by itself, is bounded by the deadline: MicroPython's TLS sockets
+forget a timeout, so they are non-blocking and polled.
 The gateway's certificate is checked against the pinned CA and its name; its PUBACK means that it holds the readings.
 """
 
@@ -110,7 +111,7 @@ class WifiLink:
             address = socket.getaddrinfo(self._id.mqtt_host, self._id.mqtt_port, 0, socket.SOCK_STREAM)[0][-1]
             step = "tcp"
             self._tcp = socket.socket()
-            self._tcp.settimeout(TCP_S)
+            self._tcp.settimeout(min(TCP_S, ticks_left(deadline_ms, self._clock.ticks_ms()) // 1000 + 1))
             self._tcp.connect(address)
             step = "tls"
             self._wrap()

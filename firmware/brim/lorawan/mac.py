@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     Action = tuple[Any, ...]
 
 VERSION = 1
-# Airtime is written to flash as spent before it is, this much at a time.
-RESERVE_MS = 4000
+# Airtime is written to flash as spent before it is, this much at a time. It is what every kill costs: little enough
+# that a bin which crashes often is not silenced for hours, enough for a dozen uplinks between two writes.
+RESERVE_MS = 1000
 NEVER = 0xFFFFFFFF
 
 ADR_ACK_LIMIT = 64

@@ -34,6 +34,7 @@ MAX_EPOCH = 0x7FF
 MAX_SEQ = 0xFFFF
 MAX_DISTANCE_MM = 0x1FFF
 MAX_BACKLOG = 63  # means "63 or more"
+BACKLOG_ANSWERED = 8  # from here on the gateway answers with what it holds
 MAX_AGE_S = 0xFFFFFF
 GAP_STEP_S = 4
 MAX_GAP_S = 0x7FFF * GAP_STEP_S

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from brim.wire.command import ACK
 from brim.wire.report import MAX_BACKLOG, MAX_SEQ
+from brim.wire.report_encoder import BACKLOG_ANSWERED
 
-BACKLOG_WORTH_AN_ACK = 8
 BITMAP_BITS = 16
 
 
@@ -36,7 +36,7 @@ def acknowledgement(
     have = {number for number in held if oldest <= number <= MAX_SEQ}
     span = range(max(1, oldest, seq - backlog), seq + 1)
     missing = any(number not in have for number in span)
-    if not (missing or first_of_session or backlog >= BACKLOG_WORTH_AN_ACK):
+    if not (missing or first_of_session or backlog >= BACKLOG_ANSWERED):
         return None
     held_to = oldest - 1
     while held_to + 1 in have:

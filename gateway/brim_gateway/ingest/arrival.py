@@ -49,7 +49,3 @@ def to_reading(
         link=record.link,
         radio=radio,
     )
-
-
-def _fill_pct(distance_mm: int, record: BinRecord) -> int:
-    return (fill_permille(distance_mm, record.empty_mm, record.full_mm) + 5) // 10

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from brim.lorawan.frames import CONFIRMED_UP, DATA_UP, JOIN_REQUEST
 from brim.wire.command import encode_commands
 from brim.wire.ports import PORT_COMMAND, PORT_REPORT
 
@@ -42,6 +43,14 @@ STORE_QUEUE_MOST = 20_000
 """Receptions beyond this wait for no commit: they are dropped unacknowledged, and counted."""
 UNANSWERED_MOST = 1_000
 KNOWN_MOST = 10_000
+
+
+def _claimed(phy: bytes) -> str:
+    """Who a frame that nothing has verified says it is from: what an operator searches for."""
+    kind = phy[0] >> 5
+    if kind == JOIN_REQUEST:
+        return f"device {phy[9:17][::-1].hex()}"
+    return f"address {phy[1:5][::-1].hex()}" if kind in (DATA_UP, CONFIRMED_UP) else "a frame"
 
 
 class Sender(Protocol):
@@ -91,6 +100,7 @@ class LorawanIngest:
         self._under_way: Counter[str] = Counter()
         self._oldest: dict[tuple[str, int], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._faults = 0
 
     def on_pull(self, gateway: str) -> None:
         """A concentrator has opened its downlink path."""
@@ -118,7 +128,7 @@ class LorawanIngest:
         result = self.server.on_uplink(reception, now_us)
         self.counters[result.kind] += 1
         if result.kind == "refused":
-            self._refuse(result.reason or "unknown", f"{result.dev or ''} by {reception.gateway}")
+            self._refuse(result.reason or "unknown", f"{result.dev or _claimed(reception.phy)} by {reception.gateway}")
             return
         dev = result.dev or ""
         for row in result.updates:
@@ -173,9 +183,11 @@ class LorawanIngest:
         started = asyncio.get_running_loop().time()
         transaction = Transaction(tuple(batch.readings), tuple(batch.devices.values()), tuple(batch.quarantine))
         self._under_way.update(batch.devices.keys())
+        faults = self._faults
         try:
             await self._store.submit(transaction)
         except StoreFault as exc:
+            self._faults += 1
             # Not stored, so neither acknowledged nor answered: the forwarder and the bin keep it.
             self.counters["not_stored"] += 1
             self._rate_log.note("not stored", str(exc), logging.ERROR)
@@ -183,6 +195,9 @@ class LorawanIngest:
             self._go_back(batch.devices)
             return
         self._under_way.subtract(batch.devices.keys())
+        if batch.copies and self._faults != faults:
+            # What they are copies of was under way before them, and may be what was not stored.
+            return
         ack()
         if batch.answers:
             await asyncio.sleep(max(0.0, started + COPY_WINDOW_S - asyncio.get_running_loop().time()))

@@ -25,8 +25,10 @@ from brim_gateway.ratelog import RateLog
 
 log = logging.getLogger("brim.mqtt")
 
-HANDSHAKES_AT_ONCE = 8
 HANDSHAKE_S = 10.0
+YIELD_S = 2.0
+"""When all places are taken, whoever has not shown who it is for so long gives its place to the next one."""
+LOOK_AGAIN_S = 0.1
 HASHING_THREADS = 1
 HASHES_WAITING = 64
 
@@ -61,14 +63,13 @@ class MqttListener:
         self._credentials = credentials
         self._tls = tls
         self._room = asyncio.Semaphore(max_connections)
-        self._handshakes = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
         self._hashers = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="brim-password")
         self._hashes_waiting = 0
         self._proof_key = os.urandom(32)
         self._proven: dict[str, tuple[str, bytes]] = {}
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
-        self._greeting: set[asyncio.Task[None]] = set()
+        self._greeting: dict[asyncio.Task[None], float] = {}
 
     def start(self, sock: socket.socket) -> None:
         """Serve on the bound, listening, non-blocking ``sock``; takes it over."""
@@ -109,6 +110,9 @@ class MqttListener:
         loop = asyncio.get_running_loop()
         while True:
             # At the limit the kernel's backlog holds the next ones: they wait instead of failing.
+            while self._room.locked():
+                self._make_room(loop.time() - YIELD_S)
+                await asyncio.sleep(LOOK_AGAIN_S)
             await self._room.acquire()
             try:
                 connection, address = await loop.sock_accept(sock)
@@ -120,31 +124,47 @@ class MqttListener:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer = f"{address[0]}:{address[1]}"
             task = loop.create_task(self._greet(connection, peer))
-            self._greeting.add(task)
-            task.add_done_callback(self._greeting.discard)
+            self._greeting[task] = loop.time()
+            task.add_done_callback(lambda done: self._greeting.pop(done, None))
+
+    def _make_room(self, before: float) -> None:
+        """End what has been silent about itself since ``before``: in its handshake, or without a good CONNECT."""
+        for task, since in self._greeting.items():
+            if since < before:
+                self.counters["yielded"] += 1
+                task.cancel()
+        for session in [one for one in self.open if one.unproven_since is not None and one.unproven_since < before]:
+            self.counters["yielded"] += 1
+            session.abort()
 
     async def _greet(self, connection: socket.socket, peer: str) -> None:
-        """The TLS handshake; the session gives the room back when it is lost."""
+        """The TLS handshake. The place is given back once: by the session when its connection is lost, or here
+        where none came to be (asyncio tells a protocol nothing of a handshake that failed)."""
         loop = asyncio.get_running_loop()
+        place = [self._room.release]
         handed_over = False
+
+        def release() -> None:
+            while place:
+                place.pop()()
 
         def session() -> Session:
             nonlocal handed_over
             handed_over = True
-            return Session(self, peer, self._room.release)
+            return Session(self, peer, release)
 
         try:
-            async with self._handshakes:
-                await loop.connect_accepted_socket(
-                    session, connection, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_S if self._tls else None
-                )
-        except (OSError, ssl.SSLError, TimeoutError) as exc:
+            await loop.connect_accepted_socket(
+                session, connection, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_S if self._tls else None
+            )
+        except BaseException as exc:
+            release()
+            if not handed_over:
+                connection.close()
+            if not isinstance(exc, OSError):
+                raise
             self.counters["handshake"] += 1
             self.rate_log.note("handshake failed", f"{peer}: {exc}")
-        finally:
-            if not handed_over:
-                self._room.release()
-                connection.close()
 
     async def authenticate(self, session_cn: str | None, connect: mqtt.Connect) -> str | None:
         """The dev that has shown who it is, or None. A client certificate's CN stands for the password."""

@@ -284,10 +284,16 @@ class Session(asyncio.Protocol):
             if self._transport is not None:
                 self._listener.counters["silent"] += 1
                 self.close(mqtt.KEEP_ALIVE_TIMEOUT, "silent for too long")
-                self._loop.call_later(1.0, self._abort)
+                self._loop.call_later(1.0, self.abort)
             return
         self._timer = self._loop.call_later(left, self._tick)
 
-    def _abort(self) -> None:
+    @property
+    def unproven_since(self) -> float | None:
+        """Loop time since when it has not shown who it is; None once it has."""
+        return None if self.dev else self._last_heard
+
+    def abort(self) -> None:
+        """Go without a word and without waiting for the other side."""
         if self._transport is not None:
             self._transport.abort()

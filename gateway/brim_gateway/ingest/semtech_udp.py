@@ -212,9 +212,10 @@ def _time_us(text: Any) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        # OverflowError: the last hours of the year 9999, east or west of us.
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     whole_s = int(moment.replace(microsecond=0).timestamp())
     return whole_s * 1_000_000 + moment.microsecond if whole_s >= 0 else None
 

@@ -34,7 +34,7 @@ def request_problem(row: DeviceRow | None, phy: bytes) -> str | None:
     if row.has_public_key() and not row.allow_public_key:
         return "public key"
     if row.last_dev_nonce is not None and dev_nonce <= row.last_dev_nonce:
-        return f"dev_nonce {dev_nonce} is not above {row.last_dev_nonce}"
+        return "dev_nonce used"
     if row.join_nonce == 0xFFFFFF:
         return "join_nonce exhausted"
     return None

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from brim_gateway.config import OutputConfig
 from brim_gateway.model import clean_text
-from brim_gateway.outputs.messages import row_messages, status_message
+from brim_gateway.outputs.messages import Message, row_messages, status_message
 from brim_gateway.outputs.mqtt import LinkLost, MqttLink
 from brim_gateway.ratelog import RateLog
 from brim_gateway.store import journal
@@ -53,6 +53,14 @@ class OutputStatus:
     last_fault: str = ""
 
 
+@dataclass(slots=True)
+class _Handing:
+    """A row on its way: how many of its messages are not acknowledged yet."""
+
+    row_id: int
+    left: int
+
+
 class OutputRunner:
     """Start with ``start()``; ``stop()`` waits for what is in flight, a second at most."""
 
@@ -71,11 +79,12 @@ class OutputRunner:
         for end in (self._wake_out, self._wake_in):
             end.setblocking(False)
         self._thread = threading.Thread(target=self._run, name=f"brim-output-{config.name}", daemon=True)
-        # The rows of this connection: read and not sent, sent and not acknowledged.
+        # Of this connection: rows read, messages of rows begun, rows not acknowledged whole, messages by identifier.
         self._read: deque[tuple[JournalRow, bool]] = deque()
         self._read_to = cursor
-        self._sent: deque[tuple[int, set[int]]] = deque()
-        self._waiting: dict[int, set[int]] = {}
+        self._unsent: deque[tuple[Message, _Handing]] = deque()
+        self._sent: deque[_Handing] = deque()
+        self._waiting: dict[int, _Handing | None] = {}
         self._last_ack = 0.0
         self._refusal: int | None = None
 
@@ -129,6 +138,7 @@ class OutputRunner:
     def _connection(self, reader: sqlite3.Connection) -> None:
         """One connection from CONNECT to its loss (LinkLost) or to the stop."""
         self._read.clear()
+        self._unsent.clear()
         self._sent.clear()
         self._waiting.clear()
         self._refusal = None
@@ -139,7 +149,7 @@ class OutputRunner:
             self.status.connected = self._has_worked = True
             self.status.protocol = "5" if self._version == 5 else "3.1.1"
             log.info("output %s: connected, MQTT %s", self._config.name, self.status.protocol)
-            link.publish(status_message(self._site, online=True))
+            self._waiting[link.publish(status_message(self._site, online=True))] = None
             self._last_ack = time.monotonic()
             while not self._stop.is_set():
                 self._fill(link, reader)
@@ -153,21 +163,27 @@ class OutputRunner:
     def _fill(self, link: MqttLink, reader: sqlite3.Connection) -> None:
         """Send rows until the window is full or the journal is read to its end."""
         while len(self._waiting) < link.window:
-            if not self._read and not self._load(reader):
+            if not self._unsent and not self._begin_row(reader):
                 self.status.oldest_us = self._sent_oldest()
                 return
-            row, with_state = self._read.popleft()
             if not self._waiting:
                 self._last_ack = time.monotonic()
-            outstanding: set[int] = set()
-            self._sent.append((row.id, outstanding))
-            for message in row_messages(self._site, row, with_state, time.time_ns() // 1000):
-                mid = link.publish(message)
-                outstanding.add(mid)
-                self._waiting[mid] = outstanding
-            if self.status.oldest_us is None:
-                self.status.oldest_us = row.reading.received_us
+            message, handing = self._unsent.popleft()
+            self._waiting[link.publish(message)] = handing
         self.status.in_flight = len(self._waiting)
+
+    def _begin_row(self, reader: sqlite3.Connection) -> bool:
+        """Take up the next row's messages: the window may let through only some of them at a time."""
+        if not self._read and not self._load(reader):
+            return False
+        row, with_state = self._read.popleft()
+        messages = list(row_messages(self._site, row, with_state, time.time_ns() // 1000))
+        handing = _Handing(row.id, len(messages))
+        self._sent.append(handing)
+        self._unsent.extend((message, handing) for message in messages)
+        if self.status.oldest_us is None:
+            self.status.oldest_us = row.reading.received_us
+        return True
 
     def _load(self, reader: sqlite3.Connection) -> bool:
         """Read the next rows; of several states of a bin among them only the last is worth sending."""
@@ -184,20 +200,20 @@ class OutputRunner:
         return self.status.oldest_us if self._waiting else None
 
     def _on_ack(self, mid: int, reason: int) -> None:
-        outstanding = self._waiting.pop(mid, None)
+        handing = self._waiting.pop(mid, None)
         self._last_ack = time.monotonic()
-        if outstanding is None:
+        if handing is None:  # the gateway's own status: no row waits for it
             return
         if reason >= 0x80:
             self._refusal = reason
             return
-        outstanding.discard(mid)
+        handing.left -= 1
 
     def _advance(self) -> None:
         """Move the cursor over every leading row that is acknowledged whole."""
         cursor = self.status.cursor
-        while self._sent and not self._sent[0][1]:
-            cursor = self._sent.popleft()[0]
+        while self._sent and not self._sent[0].left:
+            cursor = self._sent.popleft().row_id
             self.status.acknowledged += 1
         if cursor != self.status.cursor:
             self.status.cursor = cursor

@@ -73,6 +73,11 @@ def save_device(connection: sqlite3.Connection, row: DeviceRow) -> None:
     )
 
 
+def update_device(connection: sqlite3.Connection, row: DeviceRow) -> None:
+    """Keep new counters and sessions; a device that was removed meanwhile stays removed."""
+    connection.execute("UPDATE devices SET row = ? WHERE dev = ?", (msgspec.json.encode(row.as_dict()), row.dev))
+
+
 def output_cursors(connection: sqlite3.Connection) -> dict[str, int]:
     """Cursor by output name."""
     return dict(connection.execute("SELECT name, cursor FROM outputs").fetchall())

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from brim_gateway.errors import StoreFault
+from brim_gateway.ratelog import RateLog
 from brim_gateway.store import journal, registry
 from brim_gateway.store.database import Database, open_reader
 from brim_gateway.store.transaction import Committed, Transaction
@@ -29,7 +30,9 @@ T = TypeVar("T")
 BATCH_MOST = 2_000
 """Submissions in one commit: more would make the first wait longer than the disk asks for."""
 CURSOR_LATEST_S = 1.0
-"""A cursor rides on the next commit, and waits no longer than this for one."""
+"""A cursor rides on the next commit, and waits no longer than this for one…"""
+CURSOR_ROWS_MOST = 50
+"""…nor for more rows than these: what it has not noted is sent again after a kill."""
 
 
 @dataclass(slots=True)
@@ -71,6 +74,7 @@ class Store:
         self._connection = self._database.connection
         self._states = journal.StateCache(self._connection)
         self._linger_s = linger_s
+        self._rate_log = RateLog(log)
         self._jobs: deque[_Job] = deque()
         self._cursors: dict[str, int] = {}
         self._wake = threading.Condition()
@@ -119,11 +123,12 @@ class Store:
         return future.result(timeout_s)
 
     def note_cursor(self, output: str, cursor: int) -> None:
-        """``output`` has handed over every row up to ``cursor``. Written with the next commit or within a second."""
+        """``output`` has handed over every row up to ``cursor``. Written with the next commit, which comes within a
+        second or CURSOR_ROWS_MOST rows."""
         with self._wake:
             first = not self._cursors
             self._cursors[output] = cursor
-            if first and not self._lingering:
+            if (first and not self._lingering) or self._cursor_overdue():
                 self._wake.notify()
 
     def reader(self) -> sqlite3.Connection:
@@ -168,19 +173,29 @@ class Store:
     def _run(self) -> None:
         last_commit = 0.0
         while True:
-            batch, cursors = self._gather(last_commit)
-            if not batch and not cursors:
+            batch = self._gather(last_commit)
+            # A closing store tries once: a disk that refuses a cursor must not hold up the stop.
+            ending = self._stopping and not batch
+            if batch or self._cursors:
+                self._commit(batch)
+            if ending:
                 break
-            self._commit(batch, cursors)
             last_commit = time.monotonic()
             with self._wake:
                 self.health.busy_since = last_commit if self._jobs else None
         self._database.close()
 
-    def _gather(self, last_commit: float) -> tuple[list[_Job], dict[str, int]]:
-        """Wait for work, then for company; empty when the store is closing and all is written."""
+    def _cursor_overdue(self) -> bool:
+        """Whether an output has run too far ahead of what is noted; a disk that refuses is not asked more often."""
+        noted = self.health.cursors
+        return self.health.last_fault is None and any(
+            cursor - noted.get(name, 0) >= CURSOR_ROWS_MOST for name, cursor in self._cursors.items()
+        )
+
+    def _gather(self, last_commit: float) -> list[_Job]:
+        """Wait for work or a cursor that is due, then for company; empty also when the store is closing."""
         with self._wake:
-            while not self._jobs and not self._stopping:
+            while not self._jobs and not self._stopping and not self._cursor_overdue():
                 left = CURSOR_LATEST_S - (time.monotonic() - last_commit) if self._cursors else None
                 if left is not None and left <= 0:
                     break
@@ -189,54 +204,56 @@ class Store:
             linger_until = now + self._linger_s
             if self._jobs and now - last_commit < 10 * self._linger_s:
                 self._lingering = True
-                while len(self._jobs) < BATCH_MOST and not self._stopping:
+                while len(self._jobs) < BATCH_MOST and not self._stopping and not self._cursor_overdue():
                     left = linger_until - time.monotonic()
                     if left <= 0:
                         break
                     self._wake.wait(left)
                 self._lingering = False
-            batch = [self._jobs.popleft() for _ in range(min(len(self._jobs), BATCH_MOST))]
-            cursors, self._cursors = self._cursors, {}
-            return batch, cursors
+            return [self._jobs.popleft() for _ in range(min(len(self._jobs), BATCH_MOST))]
 
-    def _commit(self, batch: list[_Job], cursors: dict[str, int]) -> None:
+    def _commit(self, batch: list[_Job]) -> None:
         started = time.monotonic()
         grew_from = self.health.newest_id
         try:
-            self._transaction(batch, cursors)
+            self._transaction(batch)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the writer goes on and nobody is told "stored"
             self.health.failed_commits += 1
             self.health.last_fault = str(exc)
-            log.error("commit failed: %s; nothing of it was acknowledged", exc)
+            self._rate_log.note("commit failed", f"{exc}; nothing of it was acknowledged", logging.ERROR)
             for job in batch:
                 job.answer, job.fault = None, StoreFault(f"{self.path}: {exc}")
-            with self._wake:
-                self._cursors = {**cursors, **self._cursors}
         else:
             self.health.last_fault = None
             self.health.commits += 1
-            self.health.cursors.update(cursors)
         self.health.last_commit_s = time.monotonic() - started
         self._answer(batch)
         if self.health.newest_id > grew_from:
             for call in self._listeners:
                 call()
 
-    def _transaction(self, batch: list[_Job], cursors: dict[str, int]) -> None:
+    def _transaction(self, batch: list[_Job]) -> None:
         """All of ``batch`` in one commit; where one of them fails, again with each in its own savepoint."""
         connection = self._connection
         newest = self.health.newest_id
         for guarded in (False, True):
+            cursors: dict[str, int] = {}
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 for job in batch:
                     self._do(job, guarded)
+                # Last, so that they stand where the outputs are now and not where they were before the batch.
+                with self._wake:
+                    cursors, self._cursors = self._cursors, {}
                 registry.set_cursors(connection, cursors)
                 connection.execute("COMMIT")
+                self.health.cursors.update(cursors)
                 break
             except Exception as exc:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                with self._wake:
+                    self._cursors = cursors | self._cursors
                 self._states.forget()
                 self.health.newest_id = newest
                 if guarded or _is_disk_fault(exc):
@@ -268,14 +285,14 @@ class Store:
         for reading in transaction.readings:
             journal.append(connection, self._states, reading, result)
         for row in transaction.devices:
-            registry.save_device(connection, row)
+            registry.update_device(connection, row)
         for item in transaction.quarantine:
             journal.set_aside(connection, item)
         self.health.newest_id = max(self.health.newest_id, result.last_id)
         return result
 
     def forget_state(self, bin_name: str) -> None:
-        """Called inside ``run`` by work that removes a bin's state."""
+        """A bin's state was removed from the database: it is to be read again. Any thread."""
         self._states.forget(bin_name)
 
     def _answer(self, batch: Iterable[_Job]) -> None:

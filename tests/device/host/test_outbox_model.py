@@ -37,7 +37,7 @@ def test_nothing_is_lost_that_was_not_held_or_in_the_ring_at_a_power_cut(events:
     seq = 0
     forget = False
     for what, value in events:
-        saved = outbox.state.pack()
+        saved = bytes(outbox.state.pack())
         before = seq
         if what == "push":
             for _ in range(value):

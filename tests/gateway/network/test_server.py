@@ -296,7 +296,7 @@ def test_joins_are_refused_with_a_reason() -> None:
         assert (result.kind, result.reason) == ("refused", reason)
     assert network.on_uplink(heard(join_request(7)), START_US).kind == "join"
     for nonce in (6, 0):
-        assert network.on_uplink(heard(join_request(nonce)), START_US).reason == f"dev_nonce {nonce} is not above 7"
+        assert network.on_uplink(heard(join_request(nonce)), START_US).reason == "dev_nonce used"
     assert network.on_uplink(heard(join_request(8)), START_US).kind == "join"
 
 
@@ -312,7 +312,7 @@ def test_an_identical_join_request_in_the_window_is_answered_again_with_the_same
     assert one is not None and two is not None
     assert one.txpk["data"] == two.txpk["data"]
     assert (one.txpk["tmst"], two.txpk["tmst"]) == (5_000_000, 9_000_000)
-    assert network.on_uplink(heard(phy, 0), START_US + 60_000_000).reason == "dev_nonce 1 is not above 1"
+    assert network.on_uplink(heard(phy, 0), START_US + 60_000_000).reason == "dev_nonce used"
 
 
 def test_an_accept_says_rx2_is_sf9_and_names_the_regions_channels() -> None:

@@ -6,7 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
-from brim_tools.virtual.bin import Litter, VirtualBin
+from brim_tools.virtual.bin import VirtualBin
+from brim_tools.virtual.chips import Litter
 from brim_tools.virtual.interpreter import STAND_IN_HEAP_BYTES, Zygote
 from brim_tools.virtual.street import Street
 
@@ -37,7 +38,7 @@ def test_no_echo_and_no_sensor_are_statuses_and_never_a_number(
     zygote: Zygote, image: Path, silent: bool, status: str
 ) -> None:
     with Street(zygote, image, litter=lambda rng: Litter(lambda now_us: None)) as street:
-        street.bins[0].ranger.silent = silent
+        street.bins[0].chips.ranger.silent = silent
         street.run(0.2)
         statuses = {(r.status, r.distance_mm) for r in street.gateway.readings.values()}
         assert statuses == {(status, None)}

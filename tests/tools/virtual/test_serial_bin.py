@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from brim_tools.virtual.bin import Litter
+from brim_tools.virtual.chips import Litter
 from brim_tools.virtual.interpreter import Zygote
 from brim_tools.virtual.serial_bin import SerialBin
 from brim_tools.virtual.world import World

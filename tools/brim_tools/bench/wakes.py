@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from brim_tools.virtual.bin import Litter
+from brim_tools.virtual.chips import Litter
 from brim_tools.virtual.firmware_image import build_image
 from brim_tools.virtual.interpreter import Zygote
 from brim_tools.virtual.street import Street

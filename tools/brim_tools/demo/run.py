@@ -15,7 +15,8 @@ from brim_tools.demo.account import Account, CounterWatch
 from brim_tools.demo.backend import Broker, City, Line
 from brim_tools.demo.gateway_process import GatewayProcess
 from brim_tools.demo.scenario import EMPTY_MM, FULL_MM, Timeline, rising_litter, timeline
-from brim_tools.virtual.bin import Firmware, Litter, VirtualBin
+from brim_tools.virtual.bin import Firmware, VirtualBin
+from brim_tools.virtual.chips import Litter
 from brim_tools.virtual.concentrator import Concentrator, PacketForwarder
 from brim_tools.virtual.ether import Ether
 from brim_tools.virtual.firmware_image import build_image
@@ -139,12 +140,12 @@ class Demo:
                 sleep_speed=SLEEP_SPEED,
                 on_line=self._on_bin,
             )
-            bin_.flash = flash_with(SETTINGS)
+            bin_.chips.flash = flash_with(SETTINGS)
             bin_.on_sleep = self._on_sleep
             if wifi:
-                wifi_identity(bin_.nvs, entry, "127.0.0.1", gateway.mqtt_port, gateway.site_ca_pem, "localhost")
+                wifi_identity(bin_.chips.nvs, entry, "127.0.0.1", gateway.mqtt_port, gateway.site_ca_pem, "localhost")
             else:
-                lorawan_identity(bin_.nvs, entry)
+                lorawan_identity(bin_.chips.nvs, entry)
             self.bins.append(bin_)
             bin_.power_on(int(self._rng.uniform(0.0, 2.0) * 1e6))
 

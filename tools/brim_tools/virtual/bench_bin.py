@@ -8,7 +8,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from brim_tools.virtual.bin import Litter, VirtualBin
+from brim_tools.virtual.bin import VirtualBin
+from brim_tools.virtual.chips import Litter
 from brim_tools.virtual.concentrator import Concentrator, PacketForwarder
 from brim_tools.virtual.ether import Ether
 from brim_tools.virtual.firmware_image import build_image
@@ -91,9 +92,9 @@ def _provision(bin_: VirtualBin, bench: Bench, keys: dict[str, str] | None) -> N
     if keys is None:
         return
     if keys["link"] == "wifi" and bench.mqtt is not None and bench.ca is not None:
-        wifi_identity(bin_.nvs, keys, *bench.mqtt, bench.ca.read_text())
+        wifi_identity(bin_.chips.nvs, keys, *bench.mqtt, bench.ca.read_text())
     else:
-        lorawan_identity(bin_.nvs, keys)
+        lorawan_identity(bin_.chips.nvs, keys)
 
 
 def _write_whole(path: Path, text: str) -> None:

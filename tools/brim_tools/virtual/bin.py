@@ -1,4 +1,4 @@
-"""A virtual bin: one life of the firmware after another, the chips around it, and its own poor clock."""
+"""A virtual bin: one life of the firmware after another, its time, its sleep and its own poor clock."""
 
 from __future__ import annotations
 
@@ -6,26 +6,22 @@ import random
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from brim.boards import heltec_v3 as board
 
+from brim_tools.virtual.aerial import Aerial
 from brim_tools.virtual.chip_calls import Op
-from brim_tools.virtual.ether import Ether, Listener, Transmission
+from brim_tools.virtual.chips import Chips, Litter
+from brim_tools.virtual.ether import Ether
 from brim_tools.virtual.interpreter import Interpreter, Request, Zygote
-from brim_tools.virtual.models.flash import NorFlash, Nvs, PowerCut
-from brim_tools.virtual.models.sensors import I2cBus, UartRanger
-from brim_tools.virtual.models.sx1262 import Sx1262
+from brim_tools.virtual.models.flash import PowerCut
 from brim_tools.virtual.world import Event, World
 
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
 TIMER_WAKE = 4
-_EPOCH_2000_TO_NOW_S = 0  # a bin that lost its supply starts its clock at 2000-01-01, as an ESP32 does
 _CALL_US = 10
-_AIR_TAIL_US = 7_000_000
-_HUNG_S = 20.0
-_RTC_BYTES = 2048
 _FOREVER = 0xFFFFFFFF
 
 
@@ -36,15 +32,6 @@ class Firmware:
     folder: Path
     heap_bytes: int
     watch_heap: bool = False
-
-
-@dataclass
-class Litter:
-    """The true distance to the litter at a model time; None gives no echo."""
-
-    distance_mm: Callable[[int], int | None]
-    temperature_c: Callable[[int], float] = field(default=lambda now_us: 12.0)
-    battery_mv: Callable[[int], int] = field(default=lambda now_us: 3600)
 
 
 @dataclass
@@ -78,21 +65,18 @@ class VirtualBin:
     ) -> None:
         self.name, self.dev = name, dev
         self.counters = Counters()
-        self.nvs, self.flash, self.i2c = Nvs(), NorFlash(), I2cBus()
-        self.rtc_memory = b""
+        self._aerial = Aerial(world, ether, lambda: self._model_us, self._dio1_changed)
+        self.chips = Chips(name, litter, rng, self._aerial)
         self.parked = False
         self.cut_at_call: int | None = None  # the supply goes away at this hardware call
+        self.kill_at_call: int | None = None  # only the program ends there, as at a panic; RTC memory stays
         self.on_booted: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] | None = None
         self.booting = False
         self._run_main = True
         self.on_sleep: Callable[[VirtualBin, int], bool] = lambda bin_, sleep_s: True
-        self.i2c.temperature_c = litter.temperature_c
-        self.ranger = UartRanger(litter.distance_mm, rng)
-        self.radio = Sx1262(name, self)
-        self._litter = litter
         self._world, self._zygote, self._firmware = world, zygote, firmware
-        self._ether, self._rng, self._sleep_speed = ether, rng, sleep_speed
+        self._rng, self._sleep_speed = rng, sleep_speed
         self._on_line, self._tty_fd = on_line, tty_fd
         # Rule 11: the sleep clock may be 9 % off; each bin has its own error, and a little more every night.
         self._drift = rng.uniform(-0.08, 0.08)
@@ -100,15 +84,12 @@ class VirtualBin:
         self._interpreter: Interpreter | None = None
         self._boot_event: Event | None = None
         self._model_us = 0  # the bin's own true time
-        self._air_offset_us = 0  # ether time = model time + offset, while on the air
-        self._air_until_us = -1
         self._clock_error_us = 0
         self._boot_us = 0
         self._ticks_start_us = 0
         self._watchdog: tuple[int, int] | None = None  # (timeout, last fed)
         self._wifi_on, self._wifi_joined_at_us = False, -1
         self._wall_mark_ns = 0
-        self._uarts: dict[int, int] = {}
         self._wake_pin: int | None = None
         self._waiting_dio1: Callable[[], None] | None = None
         self._output = b""
@@ -116,8 +97,8 @@ class VirtualBin:
     # --- life ---------------------------------------------------------------------------------------------------
     def power_on(self, delay_us: int = 0) -> None:
         """Connect the supply: the RTC memory is gone, the clock starts at 2000."""
-        self.rtc_memory, self._cause, self._wake_reason = b"", PWRON_RESET, 0
-        self.nvs.lose_power()
+        self.chips.rtc_memory, self._cause, self._wake_reason = b"", PWRON_RESET, 0
+        self.chips.nvs.lose_power()
         self._clock_error_us = -self._model_us
         self._run_main = True
         self._boot_at(self._world.now_us + delay_us)
@@ -133,8 +114,11 @@ class VirtualBin:
             self._boot_event.cancel()
             self._boot_event = None
         self._end_process()
-        self.radio.reset()
-        self.ranger.power(False, self._model_us)
+        self.chips.lose_power(self._model_us)
+
+    def kill(self) -> None:
+        """The program ends this instant and boots again, as after a panic: RTC memory, clock and radio go on."""
+        self._reboot(WDT_RESET)
 
     @property
     def running(self) -> bool:
@@ -158,11 +142,11 @@ class VirtualBin:
         # Ticks start anywhere: code that forgets their wrap at 2**30 shows it here.
         self._ticks_start_us = self._rng.choice((0, (1 << 30) - 3_000_000, ((1 << 30) - 2_000) * 1000))
         self._watchdog, self._wifi_on, self._wake_pin = None, False, None
-        self._air_until_us = -1
+        self._aerial.leave_air()
         self._interpreter = self._zygote.start(
             self._firmware.folder,
             heap_bytes=self._firmware.heap_bytes,
-            flash_blocks=self.flash.blocks,
+            flash_blocks=self.chips.flash.blocks,
             tty_fd=self._tty_fd,
             watch_heap=self._firmware.watch_heap,
             run_main=self._run_main,
@@ -183,7 +167,7 @@ class VirtualBin:
         interpreter.kill()
         self._drain_output(interpreter)
         interpreter.close()
-        self.nvs.lose_power()
+        self.chips.nvs.lose_power()
         self._waiting_dio1 = None
 
     def _drain_output(self, interpreter: Interpreter) -> None:
@@ -251,7 +235,7 @@ class VirtualBin:
             self._model_us = max(self._model_us, sum(self._watchdog))
             self._watchdog_bites()
             return
-        if self._world.paced and not self._on_air():
+        if self._world.paced and not self._aerial.on_air():
             self._model_us = max(self._model_us, model_us)
             self._answer(make_answer())
             return
@@ -265,19 +249,17 @@ class VirtualBin:
             if not self._world.paced:
                 self._serve_until_it_waits()
 
-        self._world.at(self._ether_us(model_us), resume)
-
-    def _on_air(self) -> bool:
-        return self._model_us <= self._air_until_us
-
-    def _ether_us(self, model_us: int) -> int:
-        return model_us + self._air_offset_us
+        self._world.at(self._aerial.ether_us(model_us), resume)
 
     def _handle(self, request: Request) -> None:
         self.counters.calls += 1
         if self.cut_at_call is not None and self.counters.calls >= self.cut_at_call:
             self.cut_at_call = None
             self.cut_power()
+            return
+        if self.kill_at_call is not None and self.counters.calls >= self.kill_at_call:
+            self.kill_at_call = None
+            self.kill()
             return
         own_heap_bytes = request.heap_bytes - self.counters.stand_in_heap_bytes
         self.counters.heap_peak_bytes = max(self.counters.heap_peak_bytes, own_heap_bytes)
@@ -290,95 +272,32 @@ class VirtualBin:
             self._watchdog_bites()
             return
         try:
-            self._OPS[request.op](self, request.data)
+            answer = self.chips.answer(request.op, request.data, self._model_us)
+            if answer is not None:
+                self._answer(answer)
+            else:
+                self._OPS[request.op](self, request.data)
         except PowerCut:
             self.cut_power()
 
     # --- operations ---------------------------------------------------------------------------------------------
     def _op_boot(self, data: bytes) -> None:
         chip_id = bytes.fromhex(self.dev)[:3] + bytes.fromhex(self.dev)[5:]
-        self._answer(bytes((self._cause, self._wake_reason)) + chip_id + self.rtc_memory)
-
-    def _op_pin_get(self, data: bytes) -> None:
-        levels = {board.RADIO_BUSY: self.radio.busy, board.RADIO_DIO1: self.radio.dio1}
-        self._answer(bytes((levels.get(data[0], lambda: 1)(),)))
-
-    def _op_pin_set(self, data: bytes) -> None:
-        pin, level = data
-        if pin == board.RADIO_CS:
-            self.radio.select(not level)
-        elif pin == board.RADIO_RESET and not level:
-            self.radio.reset()
-        elif pin == board.RANGER_POWER:
-            self.ranger.power(level == board.RANGER_POWER_ON, self._model_us)
-        self._answer()
-
-    def _op_spi(self, data: bytes) -> None:
-        self._answer(self.radio.transfer(data))
-
-    def _op_uart_open(self, data: bytes) -> None:
-        uart, baud = struct.unpack("<BI", data)
-        self._uarts[uart] = baud
-        self._answer()
+        self._answer(bytes((self._cause, self._wake_reason)) + chip_id + self.chips.rtc_memory)
 
     def _op_uart_read(self, data: bytes) -> None:
         uart, count, timeout_ms = struct.unpack("<BII", data)
-        if uart != board.RANGER_UART or self._uarts.get(uart) != 9600:
+        if not self.chips.ranger_listens(uart):
             self._resume_at(self._model_us + timeout_ms * 1000, lambda: b"")
             return
-        taken, done_us = self.ranger.read(self._model_us, count, timeout_ms * 1000)
+        taken, done_us = self.chips.ranger.read(self._model_us, count, timeout_ms * 1000)
         self._resume_at(done_us, lambda: taken)
-
-    def _op_uart_write(self, data: bytes) -> None:
-        self._answer()
-
-    def _op_uart_any(self, data: bytes) -> None:
-        self._answer(struct.pack("<I", self.ranger.any(self._model_us) if data[0] == board.RANGER_UART else 0))
-
-    def _op_i2c_read(self, data: bytes) -> None:
-        got = self.i2c.read(data[0], data[1], data[2], self._model_us)
-        self._answer(b"\x01" if got is None else b"\x00" + got)
-
-    def _op_i2c_write(self, data: bytes) -> None:
-        self._answer(b"\x00" if self.i2c.write(data[0], data[1], data[2:]) else b"\x01")
-
-    def _op_adc(self, data: bytes) -> None:
-        at_pin_uv = self._litter.battery_mv(self._model_us) * 1_000_000 // board.BATTERY_RATIO_PERMILLE
-        self._answer(struct.pack("<I", at_pin_uv if data[0] == board.BATTERY_ADC else 0))
-
-    def _op_rtc_memory(self, data: bytes) -> None:
-        self.rtc_memory = data[:_RTC_BYTES]
-        self._answer()
-
-    @staticmethod
-    def _nvs_name(data: bytes) -> tuple[str, int, str, bytes]:
-        kind, n = data[0], data[1]
-        space = data[2 : 2 + n].decode()
-        m = data[2 + n]
-        return space, kind, data[3 + n : 3 + n + m].decode(), data[3 + n + m :]
-
-    def _op_nvs_get(self, data: bytes) -> None:
-        space, kind, key, _ = self._nvs_name(data)
-        value = self.nvs.get(space, kind, key)
-        self._answer(b"\x01" if value is None else b"\x00" + value)
-
-    def _op_nvs_set(self, data: bytes) -> None:
-        self.nvs.put(*self._nvs_name(data))
-        self._answer()
-
-    def _op_nvs_erase(self, data: bytes) -> None:
-        space, _, key, _ = self._nvs_name(data)
-        self._answer(b"\x00" if self.nvs.erase(space, key) else b"\x01")
-
-    def _op_nvs_commit(self, data: bytes) -> None:
-        self.nvs.commit(data.decode())
-        self._answer()
 
     def _op_ticks(self, data: bytes) -> None:
         self._answer(struct.pack("<Q", self._model_us - self._boot_us + self._ticks_start_us))
 
     def _op_time(self, data: bytes) -> None:
-        self._answer(struct.pack("<I", (self._model_us + self._clock_error_us) // 1_000_000 + _EPOCH_2000_TO_NOW_S))
+        self._answer(struct.pack("<I", (self._model_us + self._clock_error_us) // 1_000_000))
 
     def _op_sleep(self, data: bytes) -> None:
         self._resume_at(self._model_us + int(struct.unpack("<Q", data)[0]), bytes)
@@ -388,10 +307,10 @@ class VirtualBin:
         timeout_ms = int(struct.unpack("<I", data)[0])
         until_us = self._model_us + timeout_ms * 1000 if timeout_ms != _FOREVER else 1 << 62
         if self._wake_pin == board.RADIO_DIO1:
-            if self.radio.dio1():
+            if self.chips.radio.dio1():
                 self._answer()
                 return
-            rises_us = self.radio.dio1_rises_at()
+            rises_us = self.chips.radio.dio1_rises_at()
             if rises_us is not None and rises_us <= until_us:
                 self._resume_at(rises_us, bytes)
                 return
@@ -413,12 +332,12 @@ class VirtualBin:
             if not self._world.paced:
                 self._serve_until_it_waits()
 
-        self._waiting_dio1 = lambda: wake(self._world.now_us - self._air_offset_us)
+        self._waiting_dio1 = lambda: wake(self._aerial.model_us(self._world.now_us))
         if self._watchdog is not None and until_us > sum(self._watchdog):
             until_us = sum(self._watchdog)
-            self._world.at(self._ether_us(until_us), lambda: None if done[0] else self._watchdog_bites())
+            self._world.at(self._aerial.ether_us(until_us), lambda: None if done[0] else self._watchdog_bites())
             return
-        self._world.at(self._ether_us(until_us), lambda: wake(until_us))
+        self._world.at(self._aerial.ether_us(until_us), lambda: wake(until_us))
 
     def _op_deep_sleep(self, data: bytes) -> None:
         asked_us = int(struct.unpack("<Q", data)[0]) * 1000
@@ -431,7 +350,7 @@ class VirtualBin:
         self._model_us += true_us
         self._clock_error_us += asked_us - true_us  # its clock believes that it slept what it asked for
         self.counters.slept_s += asked_us // 1_000_000
-        self.ranger.power(False, self._model_us)
+        self.chips.ranger.power(False, self._model_us)
         speed = self._sleep_speed if self._world.paced else 1.0
         self._end_process()
         self._cause, self._wake_reason = DEEPSLEEP_RESET, TIMER_WAKE
@@ -455,18 +374,6 @@ class VirtualBin:
     def _op_wake_on(self, data: bytes) -> None:
         self._wake_pin = data[0]
         self._answer()
-
-    def _op_flash_read(self, data: bytes) -> None:
-        at, count = struct.unpack("<II", data)
-        self._answer(self.flash.read(at, count))
-
-    def _op_flash_write(self, data: bytes) -> None:
-        self.flash.write(int.from_bytes(data[:4], "little"), data[4:])
-        self._answer(b"\x00")
-
-    def _op_flash_erase(self, data: bytes) -> None:
-        self.flash.erase(int.from_bytes(data, "little"))
-        self._answer(b"\x00")
 
     def _op_wlan(self, data: bytes) -> None:
         verb = data[0]
@@ -495,67 +402,13 @@ class VirtualBin:
         self._answer()
         self.on_booted()
 
-    # --- the antenna of the radio model -------------------------------------------------------------------------
-    def now_us(self) -> int:
-        return self._model_us
-
-    def transmit(self, transmission: Transmission) -> None:
-        if self._world.paced:
-            # Computing and measuring took no wall time: the uplink goes on the air now, and stays in real time.
-            self._air_offset_us = self._world.now_us - transmission.start_us
-        self._air_until_us = transmission.end_us + _AIR_TAIL_US
-        if self._ether is not None:
-            shift = self._air_offset_us
-            self._ether.transmit(
-                replace(transmission, start_us=transmission.start_us + shift, end_us=transmission.end_us + shift)
-            )
-
-    def listen(self, listener: Listener) -> None:
-        shift = self._air_offset_us
-        listener.open_us += shift
-        listener.lock_by_us += shift
-        deliver = listener.received
-
-        def received(transmission: Transmission, rssi_dbm: float, snr_db: float) -> None:
-            deliver(transmission, rssi_dbm, snr_db)
-            self._dio1_changed()
-
-        listener.received = received
-        if self._ether is not None:
-            self._ether.listen(listener)
-
-    def stop_listening(self, listener: Listener) -> None:
-        if self._ether is not None:
-            self._ether.stop_listening(listener)
-
-    def alarm(self, at_us: int, callback: Callable[[], None]) -> None:
-        def fire() -> None:
-            callback()
-            self._dio1_changed()
-
-        self._world.at(self._ether_us(at_us), fire)
-
     def _dio1_changed(self) -> None:
-        if self._waiting_dio1 is not None and self.radio.dio1():
+        if self._waiting_dio1 is not None and self.chips.radio.dio1():
             self._waiting_dio1()
 
     _OPS: dict[int, Callable[[VirtualBin, bytes], None]] = {
         Op.BOOT: _op_boot,
-        Op.PIN_GET: _op_pin_get,
-        Op.PIN_SET: _op_pin_set,
-        Op.SPI: _op_spi,
-        Op.UART_OPEN: _op_uart_open,
         Op.UART_READ: _op_uart_read,
-        Op.UART_WRITE: _op_uart_write,
-        Op.UART_ANY: _op_uart_any,
-        Op.I2C_READ: _op_i2c_read,
-        Op.I2C_WRITE: _op_i2c_write,
-        Op.ADC_UV: _op_adc,
-        Op.RTC_MEMORY: _op_rtc_memory,
-        Op.NVS_GET: _op_nvs_get,
-        Op.NVS_SET: _op_nvs_set,
-        Op.NVS_ERASE: _op_nvs_erase,
-        Op.NVS_COMMIT: _op_nvs_commit,
         Op.TICKS_US: _op_ticks,
         Op.TIME_S: _op_time,
         Op.SLEEP_US: _op_sleep,
@@ -564,9 +417,6 @@ class VirtualBin:
         Op.RESET: _op_reset,
         Op.WATCHDOG: _op_watchdog,
         Op.WAKE_ON: _op_wake_on,
-        Op.FLASH_READ: _op_flash_read,
-        Op.FLASH_WRITE: _op_flash_write,
-        Op.FLASH_ERASE: _op_flash_erase,
         Op.WLAN: _op_wlan,
         Op.HEAP_BASE: _op_heap_base,
     }

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from brim_tools.virtual.bin import Firmware, Litter, VirtualBin
+from brim_tools.virtual.bin import Firmware, VirtualBin
+from brim_tools.virtual.chips import Litter
 from brim_tools.virtual.ether import Ether
 from brim_tools.virtual.interpreter import Zygote
 from brim_tools.virtual.models.flash import Nvs
@@ -160,7 +161,7 @@ class SerialBin:
 
     @property
     def nvs(self) -> Nvs:
-        return self.bin.nvs
+        return self.bin.chips.nvs
 
     def _typed(self, data: bytes) -> None:
         """Bytes from outside. A bin that sleeps is reset by them; one that boots gets them when it listens."""

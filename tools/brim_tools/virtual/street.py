@@ -10,7 +10,8 @@ from pathlib import Path
 from brim_gateway.network.device import DeviceRow
 
 from brim_tools.demo.account import CounterWatch
-from brim_tools.virtual.bin import Firmware, Litter, VirtualBin
+from brim_tools.virtual.bin import Firmware, VirtualBin
+from brim_tools.virtual.chips import Litter
 from brim_tools.virtual.concentrator import Concentrator
 from brim_tools.virtual.ether import Ether
 from brim_tools.virtual.inprocess import InProcessGateway
@@ -62,9 +63,9 @@ class Street:
                 ether=self.ether,
                 on_line=self._on_line,
             )
-            bin_.flash = flash_with({"sf": 7} | (settings or {}))
+            bin_.chips.flash = flash_with({"sf": 7} | (settings or {}))
             keys = {"bin": bin_.name, "dev": dev, "join_eui": "0" * 16, "app_key": app_key.hex()}
-            lorawan_identity(bin_.nvs, keys)
+            lorawan_identity(bin_.chips.nvs, keys)
             bin_.power_on(round(rng.uniform(0, 60) * 1e6))
             self.bins.append(bin_)
         self.gateway = InProcessGateway(self.world, rows, [self.concentrator])

@@ -13,7 +13,7 @@ PIN_WAKE = 2  # ESP_SLEEP_WAKEUP_EXT0
 TIMER_WAKE = 4
 
 _RTC_BYTES = 2048
-_boot = _host.call(_host.BOOT)  # reset cause, wake reason, chip id (6), RTC memory
+_boot = _host.call(_host.BOOT)[:8]  # reset cause, wake reason, chip id (6); RTC memory follows them
 
 
 def reset_cause():
@@ -148,13 +148,12 @@ class ADC:
 
 class RTC:
     def memory(self, data=None):
-        global _boot
+        # The chip keeps it outside of the heap, and so does this.
         if data is None:
-            return bytes(_boot[8:])
+            return bytes(_host.call(_host.BOOT)[8:])
         if len(data) > _RTC_BYTES:
             raise ValueError("buffer too long")
-        _boot = _boot[:8] + bytes(data)
-        _host.call(_host.RTC_MEMORY, bytes(data))
+        _host.call(_host.RTC_MEMORY, data)
 
 
 class WDT:
