@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +53,24 @@ def test_wrong_use_is_one_line_and_exit_code_2() -> None:
     command = [sys.executable, "-m", "brim_tools", "demo", "--runtime", "pypy"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "pypy" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_drains_and_leaves_nothing_running(tmp_path: Path, number: int) -> None:
+    command = [sys.executable, "-m", "brim_tools", "demo", "--json", "--bins", "2"]
+    run = subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    assert run.stdout is not None and run.stderr is not None
+    for line in run.stderr:
+        if "measures" in line:
+            break
+    os.killpg(run.pid, number)
+    out, told = run.communicate(timeout=90)
+    assert run.returncode == 0, told
+    account = json.loads(out.splitlines()[-1])
+    assert (account["lost"], account["altered"]) == (0, 0) and account["readings_measured"] > 0
+    assert list(tmp_path.iterdir()) == []
+    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not any(str(tmp_path).encode() in line for line in running)

@@ -43,7 +43,9 @@ class Session:
         while True:
             left_s = deadline - self._clock()
             if left_s <= 0:
-                raise NoAnswer(f"no answer in {wait_s:g} s: press the bin's button (it sleeps, or mpremote left it at its prompt)")
+                raise NoAnswer(
+                    f"no answer in {wait_s:g} s: press the bin's button (it sleeps, or mpremote left it at its prompt)"
+                )
             try:
                 for fields in self.ask("who", timeout_s=min(KNOCK_S, left_s)):
                     return fields

@@ -265,9 +265,7 @@ class VirtualBin:
         self.counters.heap_peak_bytes = max(self.counters.heap_peak_bytes, own_heap_bytes)
         self._model_us += _CALL_US
         if self._wifi_on or self._tty_fd is not None:
-            now_ns = time.monotonic_ns()
-            self._model_us += (now_ns - self._wall_mark_ns) // 1000
-            self._wall_mark_ns = now_ns
+            self._model_us += (time.monotonic_ns() - self._wall_mark_ns) // 1000
         if self._watchdog is not None and self._model_us > sum(self._watchdog):
             self._watchdog_bites()
             return
@@ -379,7 +377,6 @@ class VirtualBin:
         verb = data[0]
         if verb == 0:
             self._wifi_on = bool(data[1])
-            self._wall_mark_ns = time.monotonic_ns()
             self._answer()
         elif verb == 1:
             self._wifi_joined_at_us = self._model_us + 300_000

@@ -120,6 +120,7 @@ class Zygote:
             [sys.executable, "-P", str(_ZYGOTE), str(theirs.fileno()), runtime],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a signal to the group is for this program; the end of the pipe ends the zygote
         )
         theirs.close()
 
