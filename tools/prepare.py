@@ -20,15 +20,16 @@ PIP_SHA256 = "4e8486d821d814b77319acb7b9e8bf5a4ee7590a643e7cb21029f209be8573c1"
 TEST_PROGRAMS = {"mosquitto": "mosquitto", "mosquitto_pub": "mosquitto-clients"}
 
 
-def main(kind: str) -> None:
+def main(kind: str, *, programs: bool = True) -> None:
+    """The environment first: it is of use even where a system package is missing (`programs`: look for those too)."""
     if sys.version_info < (3, 11):
         stop(f"Brim needs Python 3.11 or later; this is {sys.version.split()[0]}")
-    if kind == "test":
-        system_packages(TEST_PROGRAMS)
     wanted = [f"{kind}.lock", "typings.lock"] if kind == "test" else [f"{kind}.lock"]
     if not stamped(wanted):
         make(kind)
         (VENV / ".prepared").write_text(stamp(wanted))
+    if kind == "test" and programs:
+        system_packages(TEST_PROGRAMS)
 
 
 def stamp(files: list[str]) -> str:
@@ -99,4 +100,4 @@ def stop(text: str, code: int = 2) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], programs="--without-programs" not in sys.argv)
