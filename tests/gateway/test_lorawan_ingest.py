@@ -1,14 +1,12 @@
-"""The LoRaWAN way through the daemon: a device's own MAC over a real socket, and the recorded bins of 2016."""
+"""The LoRaWAN way through the daemon: a device's own MAC over a real socket."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import contextlib
-import csv
 import json
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +16,16 @@ from brim.lorawan.crypto import session_keys
 from brim.wire.command import ACK, decode_commands
 from brim.wire.ports import PORT_COMMAND, PORT_REPORT
 from brim.wire.report import Reading, encode_report
-from brim_gateway.cli import app
 from brim_gateway.errors import StoreFault
 from brim_gateway.ingest.semtech_udp import PushData, parse
 from brim_gateway.network.session import EcbCipher
 from brim_gateway.store.transaction import Committed, Transaction
-from typer.testing import CliRunner
 
 from tests.gateway.support import UDP, RunningGateway, make_config, wait_until
 
-RECORDING = Path(__file__).parents[1] / "data" / "traces" / "dtu_2016_lorawan_frames.csv"
 RXPK = {
     "tmst": 1, "freq": 868.1, "stat": 1, "modu": "LORA", "datr": "SF7BW125", "codr": "4/5", "rssi": -80, "data": "AAAA",
 }  # fmt: skip
-KEY = "2b7e151628aed2a6abf7158809cf4f3c"
 EUI = bytes.fromhex("aa555a0000000101")
 
 
@@ -286,45 +280,3 @@ def test_a_concentrator_that_is_not_named_is_not_heard(tmp_path: Path) -> None:
             wait_until(lambda: gateway.ask("status")["udp"].get("not_allowed"), "counted")
         with Forwarder(gateway.port("udp")) as named:
             named.pull()
-
-
-def nodes() -> list[str]:
-    with RECORDING.open(newline="") as file:
-        return sorted({row["dev_addr"] for row in csv.DictReader(file) if row["dev_addr"]})
-
-
-def import_nodes(gateway: RunningGateway, volatile: str, allow: str) -> None:
-    rows = [
-        [
-            address,
-            {
-                "bin": f"DTU-{address}", "dev": f"00000000{address}", "dev_addr": address, "nwk_s_key": KEY,
-                "app_s_key": KEY, "counter": volatile, "allow_public_key": allow, "decoder": "ascii-distance-cm",
-                "empty_mm": "1000", "full_mm": "100",
-            },
-        ]
-        for address in nodes()
-    ]  # fmt: skip
-    gateway.ask("bins.add", rows=rows)
-
-
-def test_the_recorded_bins_of_2016_become_977_readings_at_their_own_time(tmp_path: Path) -> None:
-    with RunningGateway(make_config(tmp_path, UDP + "trust_time = true\n")) as gateway:
-        import_nodes(gateway, "volatile", "true")
-        started = time.monotonic()
-        done = CliRunner().invoke(app, ["play", str(RECORDING), "--to", f"127.0.0.1:{gateway.port('udp')}", "--json"])
-        assert done.exit_code == 0, done.output
-        print(f"played in {time.monotonic() - started:.2f} s")
-        assert json.loads(done.stdout)["acknowledged"] == 981
-        rows = gateway.rows()
-        assert len(rows) == 977 and len({(row["dev"], row["epoch"], row["seq"]) for row in rows}) == 977
-        assert rows[0]["time_source"] == "concentrator" and rows[0]["distance_mm"] == 370
-        assert 1_462_000_000_000_000 < min(row["time_us"] for row in rows) < 1_463_000_000_000_000
-        assert gateway.ask("status")["refused"] == {}
-
-
-def test_without_the_exceptions_the_recorded_frames_are_refused_with_a_reason(tmp_path: Path) -> None:
-    with RunningGateway(make_config(tmp_path, UDP)) as gateway:
-        import_nodes(gateway, "strict", "false")
-        CliRunner().invoke(app, ["play", str(RECORDING), "--to", f"127.0.0.1:{gateway.port('udp')}"])
-        assert gateway.rows() == [] and gateway.ask("status")["refused"] == {"public key": 981}

@@ -77,9 +77,10 @@ def play(port: int) -> dict[str, object]:
 def test_every_recorded_frame_verifies_and_each_reading_is_kept_once(tmp_path: Path) -> None:
     with gateway(tmp_path / "with", exceptions=True) as (port, log):
         account = play(port)
+        assert refused(tmp_path / "with") == {}
     assert account["acknowledged"] == account["sent"] == 981, account
     rows = readings(tmp_path / "with")
-    assert len(rows) == 977
+    assert len(rows) == 977 == len({row.uid for row in rows})
     assert "volatile" in log.read_text() and "allow_public_key" in log.read_text()
     with RECORDING.open() as file:
         recorded = [row for row in csv.DictReader(file) if row["phy_payload_hex"]]
@@ -94,6 +95,7 @@ def test_every_recorded_frame_verifies_and_each_reading_is_kept_once(tmp_path: P
 def test_without_the_exceptions_every_frame_is_refused_with_a_reason(tmp_path: Path) -> None:
     with gateway(tmp_path / "without", exceptions=False) as (port, log):
         play(port)
+        assert refused(tmp_path / "without") == {"public key": 981}
     assert readings(tmp_path / "without") == []
     assert "public key" in log.read_text() and PUBLIC_KEY.lower() not in log.read_text().lower()
 
@@ -104,6 +106,13 @@ def test_a_file_that_is_no_recording_is_one_line(tmp_path: Path, text: str) -> N
     bad.write_text(text)
     done = brim("play", str(bad), "--to", f"127.0.0.1:{free_udp_port()}")
     assert done.returncode in (1, 2) and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def refused(folder: Path) -> object:
+    """Reasons and counts, as the running daemon tells them."""
+    done = brim("status", "--config", str(folder / "brim.toml"), "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["refused"]
 
 
 def readings(folder: Path) -> list[Reading]:
