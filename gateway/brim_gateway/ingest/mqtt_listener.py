@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from brim_gateway.ingest import mqtt_codec as mqtt
 from brim_gateway.ingest.mqtt_session import Arrival, Session
 from brim_gateway.ingest.passwords import MAX_PASSWORD_BYTES, verify
+from brim_gateway.mqtt import server_codec as mqtt
 from brim_gateway.ratelog import RateLog
 
 log = logging.getLogger("brim.mqtt")

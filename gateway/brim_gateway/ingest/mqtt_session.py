@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from brim_gateway.ingest import mqtt_codec as mqtt
+from brim_gateway.mqtt import server_codec as mqtt
 from brim_gateway.ratelog import RateLog
 
 CONNECT_WITHIN_S = 10.0

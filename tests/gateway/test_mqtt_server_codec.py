@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import paho.mqtt.client as paho
 import pytest
-from brim_gateway.ingest import mqtt_codec as mqtt
+from brim_gateway.mqtt import server_codec as mqtt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

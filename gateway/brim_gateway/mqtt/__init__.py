@@ -1,0 +1,1 @@
+"""MQTT packets, pure: bytes in, values out, and back."""
