@@ -26,9 +26,10 @@ from brim_gateway.ingest.wifi import WifiIngest
 from brim_gateway.model import BinRecord, iso_utc
 from brim_gateway.network.device import DeviceRow
 from brim_gateway.network.server import NetworkServer
+from brim_gateway.outputs.outputs import Outputs
 from brim_gateway.outputs.runner import OutputRunner
 from brim_gateway.ratelog import RateLog
-from brim_gateway.store import journal, registry
+from brim_gateway.store import registry
 from brim_gateway.store.store import Store
 from brim_gateway.verbs import Verbs
 
@@ -86,7 +87,7 @@ class Gateway:
         self.addresses: dict[str, str] = {}
         self.started_us = clock_us()
         self.directory = Directory()
-        self.outputs: list[OutputRunner] = []
+        self.outputs: Outputs | None = None
         self.listener: MqttListener | None = None
         self.udp: SemtechUdp | None = None
         self._clock_us = clock_us
@@ -127,14 +128,8 @@ class Gateway:
 
     async def _start(self) -> None:
         config = self.config
-        wanted = [(output.name, output.from_oldest) for output in config.outputs]
-        now_us = self._clock_us()
-        cursors = await self.store.run(lambda connection: registry.ensure_outputs(connection, wanted, now_us))
-        self.store.health.cursors.update(cursors)
-        for output in config.outputs:
-            runner = OutputRunner(output, config.site, self.store, cursors[output.name], self._passwords[output.name])
-            runner.start()
-            self.outputs.append(runner)
+        self.outputs = Outputs(config.site, self.store, self._clock_us)
+        await self.outputs.replace(config.outputs, self._passwords)
         await self._control.start()
         if config.http is not None:
             from brim_gateway.web.server import WebServer
@@ -177,7 +172,8 @@ class Gateway:
         await self._control.stop()
         if self._web is not None:
             await self._web.stop()
-        await asyncio.gather(*(asyncio.to_thread(runner.stop) for runner in self.outputs))
+        if self.outputs is not None:
+            await self.outputs.stop()
         self.reader.close()
         await asyncio.to_thread(self.store.close)
 
@@ -220,18 +216,18 @@ class Gateway:
             "udp": dict(self.udp.counters) if self.udp else None,
             "lorawan": dict(self.lorawan.counters),
             "refused": dict(self.lorawan.refused),
-            "outputs": [self.output_view(runner) for runner in self.outputs],
+            "outputs": [self.output_view(one) for one in self.outputs.runners.values()] if self.outputs else [],
         }
 
     def last_contacts(self) -> list[tuple[str, int]]:
         """(bin, UTC microseconds of the arrival of its last reading)."""
-        return [(state.bin, state.received_us) for state in journal.all_states(self.reader)]
+        return [(state.bin, state.received_us) for state in self.store.states()]
 
     def output_view(self, runner: OutputRunner) -> dict[str, Any]:
         """One output for people and scripts."""
         status = runner.status
         waiting = max(0, self.store.health.newest_id - status.cursor)
-        oldest_us = status.oldest_us if waiting else None
+        oldest_us = self._oldest_us(status.cursor) if waiting else None
         return {
             "name": status.name,
             "connected": status.connected,
@@ -244,6 +240,12 @@ class Gateway:
             "reconnects": status.reconnects,
             "last_fault": status.last_fault,
         }
+
+    def _oldest_us(self, cursor: int) -> int | None:
+        """When the first row after ``cursor`` arrived."""
+        oldest = "SELECT received_us FROM journal WHERE id > ? ORDER BY id LIMIT 1"
+        row = self.reader.execute(oldest, (cursor,)).fetchone()
+        return None if row is None else int(row[0])
 
 
 def _where(sock: socket.socket) -> str:

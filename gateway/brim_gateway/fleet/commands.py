@@ -17,7 +17,8 @@ from brim_gateway.errors import RegistryError
 from brim_gateway.fleet.enrol import Enrolled, exceptions_of
 from brim_gateway.ingest.passwords import hash_password, new_password
 from brim_gateway.model import BinRecord, BinState, iso_utc
-from brim_gateway.store import journal, registry
+from brim_gateway.store import registry
+from brim_gateway.store.states import all_states
 
 
 def add(connection: sqlite3.Connection, enrolled: Sequence[Enrolled]) -> None:
@@ -48,14 +49,14 @@ def remove(connection: sqlite3.Connection, name: str) -> BinRecord:
 
 def listing(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     """Every bin with what is believed of it, without any secret."""
-    states = {state.bin: state for state in journal.all_states(connection)}
+    states = {state.bin: state for state in all_states(connection)}
     return [bin_view(record, states.get(record.bin)) for record in registry.all_bins(connection)]
 
 
 def show(connection: sqlite3.Connection, name: str) -> dict[str, Any]:
     """One bin, its state, and which of its keys are set."""
     record = _find(connection, name)
-    states = {state.bin: state for state in journal.all_states(connection)}
+    states = {state.bin: state for state in all_states(connection)}
     view = bin_view(record, states.get(name))
     device = registry.find_device(connection, record.dev)
     view["keys"] = {
