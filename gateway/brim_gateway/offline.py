@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from brim_gateway.config import Config
 from brim_gateway.control import ask
+from brim_gateway.errors import StoreFault
 from brim_gateway.model import BinRecord
 from brim_gateway.network.device import DeviceRow
 from brim_gateway.store import outputs, registry
@@ -60,6 +61,16 @@ class _Offline:
             "journal": {"rows": newest},
             "outputs": outputs.listing(connection),
         }
+
+    def strangers(self) -> list[dict[str, Any]]:
+        """Only a daemon hears any."""
+        return []
+
+    async def retry_letters(self, output: str) -> dict[str, Any]:
+        raise StoreFault("no daemon runs: only a running gateway can send; start it and ask again")
+
+    async def commanded(self) -> None:
+        """The daemon reads the table when it starts."""
 
     def close(self) -> None:
         self._database.close()

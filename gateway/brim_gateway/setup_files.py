@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,3 +122,13 @@ def _text(wanted: Wanted) -> str:
 def _quote(text: str) -> str:
     """A TOML basic string: JSON's escapes are a subset of TOML's."""
     return json.dumps(text)
+
+
+def give_to_owner(folder: Path) -> None:
+    """After root has put files into ``folder``: its owner gets them, or the daemon could not open them."""
+    if os.geteuid() != 0:
+        return
+    owner = folder.stat()
+    for path in folder.iterdir():
+        if path.is_file() and not path.is_symlink():
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

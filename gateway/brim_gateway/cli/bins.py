@@ -147,3 +147,80 @@ def bins_remove(
             print_json(gone)
         else:
             typer.echo(f"removed {gone['bin']} (device {gone['dev']})")
+
+
+@app.command("unknown")
+def bins_unknown(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Devices that were heard and are not registered, with the command that adopts each.
+
+    Example: brim gateway bins unknown
+    """
+    with errors():
+        found = perform(config, "bins.unknown")
+        if as_json:
+            print_json(found)
+            return
+        for one in found:
+            who = one.get("dev") or f"address {one.get('dev_addr')}"
+            typer.echo(f"{who:24} {one['link']:8} {one['count']:>6} times, last {one['last']}: {one['why']}")
+            if one.get("dev"):
+                typer.echo(f"  brim gateway bins adopt {one['dev']} BIN --keys-file BIN.json")
+        if not found:
+            typer.echo("nobody unknown was heard since the daemon started (or no daemon runs)")
+
+
+@app.command("adopt")
+def bins_adopt(
+    dev: Annotated[str, typer.Argument(metavar="DEV", help="The device, as `bins unknown` shows it.")],
+    name: Annotated[str, typer.Argument(metavar="BIN", help="The city's name for it.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    keys_from: Annotated[
+        Path | None,
+        typer.Option("--keys-from", help="JSON file with the keys that the device has; new ones if left out."),
+    ] = None,
+    keys_file: KeysFileOption = None,
+    empty_mm: Annotated[int | None, typer.Option(help="Distance to the bottom of the empty bin.")] = None,
+    full_mm: Annotated[int | None, typer.Option(help="Distance at which it counts as full.")] = None,
+    lat: Annotated[float | None, typer.Option(help="Degrees north.")] = None,
+    lon: Annotated[float | None, typer.Option(help="Degrees east.")] = None,
+    decoder: Annotated[str | None, typer.Option(help="brim or ascii-distance-cm.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a device that was heard. Without --keys-from its keys are made here and must be installed in it.
+
+    Example: brim gateway bins adopt 70b3d57ed0051f2a SE-0180-04711 --keys-from 04711.json
+    """
+    given = {
+        "bin": name, "empty_mm": empty_mm, "full_mm": full_mm, "lat": lat, "lon": lon, "decoder": decoder,
+    }  # fmt: skip
+    row = {key: str(value) for key, value in given.items() if value is not None}
+    with errors():
+        if keys_from is not None:
+            row = _keys_of_device(keys_from) | row
+        with keys_file_of(keys_file) as keys:
+            added = perform(config, "bins.adopt", dev=dev, row=row)
+            keys += added.pop("keys")
+            _report_added(added, keys_file, as_json)
+
+
+DEVICE_KEYS = ("app_key", "join_eui", "dev_addr", "nwk_s_key", "app_s_key", "mqtt_password")
+
+
+def _keys_of_device(path: Path) -> dict[str, str]:
+    """What a keys file says of keys: an object, or a list with one. Never quoted in an error."""
+    import json
+
+    from brim_gateway.errors import RegistryError
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise RegistryError([f"{path}: not JSON"]) from None
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise RegistryError([f"{path}: an object of texts expected, as --keys-file writes it"])
+    keys = {name: value for name, value in found.items() if name in DEVICE_KEYS}
+    if not keys:
+        raise RegistryError([f"{path}: no key in it; known: {', '.join(DEVICE_KEYS)}"])
+    return keys

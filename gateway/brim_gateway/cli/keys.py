@@ -56,3 +56,42 @@ def keys_replace(
             print_json(done)
         else:
             typer.echo(f"new keys of {done['bin']}: {keys_file} (0600)")
+
+
+@app.command("certificate")
+def keys_certificate(
+    name: BinArgument,
+    cert_file: Annotated[Path, typer.Option("--cert-file", help="New file for the certificate.")],
+    key_file: Annotated[Path, typer.Option("--key-file", help="New file (0600) for its private key.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a client certificate for a Wi-Fi bin, in place of its password. Signed by the site's own authority.
+
+    The listener takes it once client_ca under [mqtt_listener] names data/tls/site-ca.pem.
+
+    Example: brim gateway keys certificate SE-0180-04711 --cert-file 04711.pem --key-file 04711.key
+    """
+    with errors():
+        from brim_gateway.cli.common import read_config
+        from brim_gateway.errors import RegistryError
+        from brim_gateway.pki import make_client, write_secret
+
+        found = perform(config, "bins.show", bin=name)
+        if found["link"] != "wifi":
+            raise RegistryError([f"{name}: a certificate is for a Wi-Fi bin; this one speaks {found['link']}"])
+        loaded = read_config(config)
+        folder = loaded.data_dir / "tls"
+        for path in (cert_file, key_file):
+            if path.exists():
+                raise OSError(f"{path}: exists; name a new file, nothing was changed")
+        certificate, key = make_client(folder / "site-ca.pem", folder / "site-ca.key", found["dev"])
+        write_secret(key_file, key)
+        write_secret(cert_file, certificate)
+        takes = loaded.mqtt_listener is not None and loaded.mqtt_listener.client_ca is not None
+        if as_json:
+            print_json({"bin": name, "dev": found["dev"], "cert": str(cert_file), "key": str(key_file), "taken": takes})
+            return
+        typer.echo(f"certificate of {name}: {cert_file}, key: {key_file} (0600)")
+        if not takes:
+            typer.echo(f'not taken yet: say client_ca = "{folder / "site-ca.pem"}" under [mqtt_listener]')
