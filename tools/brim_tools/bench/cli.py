@@ -39,24 +39,35 @@ def wakes(
 
 @app.command()
 def relay(
-    readings: Annotated[int, typer.Option(min=80, help="Readings per row.")] = 50_000,
+    only: Annotated[str, typer.Option(help="Parts, with commas: speed,crashes. Without it: all.")] = "",
+    readings: Annotated[int, typer.Option(min=800, help="Readings per row of speed.")] = 50_000,
+    seed: Annotated[int, typer.Option(help="What the history of crashes is drawn from.")] = 1,
+    crashes: Annotated[int, typer.Option(min=1, help="Crashes in the history.")] = 200,
+    protocol: Annotated[str, typer.Option(help="MQTT of the output outside of speed: 5 or 3.1.1.")] = "5",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """MQTT in, MQTT out: Brim, durable, beside the bare relay that keeps nothing, in one run on one broker.
+    """The gateway beside other relays: speed, latency, drain, memory, and a history of crashes that loses nothing.
 
-    Example: python -m brim_tools.bench relay --json
+    Exit code 1 where a reading was lost.
+
+    Example: python -m brim_tools.bench relay --only crashes --crashes 20 --json
     """
     import json
 
-    from brim_tools.bench.relay import measure
+    from brim_tools.bench import relay as bench
+    from brim_tools.bench import report
 
-    result = measure(readings)
-    if as_json:
-        print(json.dumps(result))
-        return
-    print(f"{result['bins']} bins, {result['outstanding']} outstanding, broker {result['broker']}")
-    for row in result["rows"]:
-        print(
-            f"{row['relay']:32} {row['readings_per_second']:7} /s  {row['ratio_to_bare']:5.2f} of bare"
-            f"  {row['cpu_s_per_100k']:5} CPU s/100k  lost {row['lost']}  ack p99 {row['ack_p99_ms']} ms"
-        )
+    parts = tuple(part.strip() for part in only.split(",") if part.strip()) or tuple(bench.PARTS)
+    if unknown := set(parts) - set(bench.PARTS):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(bench.PARTS)}")
+    if protocol not in ("5", "3.1.1"):
+        raise typer.BadParameter("--protocol is 5 or 3.1.1")
+    bench.end_cleanly()
+    try:
+        result = bench.measure(parts, bench.Wanted(readings, seed, crashes, protocol))
+    except (RuntimeError, OSError) as fault:
+        typer.echo(f"bench relay: {fault}", err=True)
+        raise SystemExit(1) from None
+    print(json.dumps(result) if as_json else "\n".join(report.lines(result)))
+    if not all(result[part].get("held", True) for part in parts):
+        raise SystemExit(1)
