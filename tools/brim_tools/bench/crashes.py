@@ -83,6 +83,7 @@ class History:
         self._crashed = 0
         self._frozen = False
         self._open: list[list[int]] = []
+        self._over: list[dict[str, int]] = []
         self._result: dict[str, Any] = {}
         self._began = time.monotonic()
 
@@ -136,6 +137,7 @@ class History:
                 time.sleep(crash.after_s)
             self._look(crash)
         self._trouble("up")
+        self._take(self._proxy.ask())
         self._note(crash, how)
 
     def _crash(self, crash: Crash) -> str:
@@ -165,6 +167,10 @@ class History:
 
     def _take(self, answer: dict[str, Any]) -> None:
         """Connections that have ended are told once; those that are open come again with the next answer."""
+        for handed, repeats, _ in answer["connections"][: answer["ended"]]:
+            if repeats > self._setup.window:
+                self._over.append({"by_crash": self._crashed, "handed": handed, "repeats": repeats})
+                say(f"crashes: {repeats} repeats on a connection that had ended by crash {self._crashed}")
         self._connections += answer["connections"][: answer["ended"]]
         self._open = answer["connections"][answer["ended"] :]
 
@@ -239,6 +245,7 @@ class History:
             "protocol": self._setup.protocol,
             **result,
             "lost_at": self._lost,
+            "over_window": self._over,
             "kinds": {kind: counts["crashes"] for kind, counts in sorted(self._kinds.items())},
             "restart_to_ready_s": {
                 "median": round(restarts[len(restarts) // 2], 2),

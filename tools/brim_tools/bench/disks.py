@@ -107,7 +107,7 @@ class Disk:
 
     def written_bytes(self) -> int:
         """What has reached the device so far, by its own counter; what waits in memory is sent there first."""
-        os.sync()
+        _do("sync", "--file-system", str(self.path))
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             fields = line.split()
             if fields[4] == str(self.path):

@@ -83,4 +83,4 @@ class Mosquitto:
 def north_settings(folder: Path, *, keeps: bool = False) -> str:
     """No queue limit: the north loses nothing of what it was handed. ``keeps``: its subscriptions outlive a stop."""
     kept = f"persistence true\npersistence_location {folder}/\nautosave_interval 0\n" if keeps else ""
-    return f"max_queued_messages 0\nmax_inflight_messages {INFLIGHT}\n{kept}"
+    return f"set_tcp_nodelay true\nmax_queued_messages 0\nmax_inflight_messages {INFLIGHT}\n{kept}"

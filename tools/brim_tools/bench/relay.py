@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from brim_tools.bench import crashes, speed
+from brim_tools.bench import crashes, drain, memory, paced, promises, speed
 from brim_tools.bench.disks import why_no_disk
 from brim_tools.bench.north import INFLIGHT, mosquitto_version
 from brim_tools.bench.procs import say
@@ -22,6 +22,9 @@ class Wanted:
     """How much of everything."""
 
     readings: int = 50_000
+    seconds: float = 20.0
+    backlog: int = 330_000
+    memory_readings: int = 1_000_000
     seed: int = 1
     crashes: int = 200
     protocol: str = "5"
@@ -29,6 +32,9 @@ class Wanted:
 
 PARTS: dict[str, Callable[[Wanted, str], dict[str, Any]]] = {
     "speed": lambda wanted, no_disk: speed.measure(wanted.readings),
+    "paced": lambda wanted, no_disk: paced.measure(wanted.seconds, wanted.protocol, no_disk),
+    "drain": lambda wanted, no_disk: drain.measure(wanted.backlog, wanted.protocol),
+    "memory": lambda wanted, no_disk: memory.measure(wanted.memory_readings, wanted.protocol),
     "crashes": lambda wanted, no_disk: crashes.measure(wanted.seed, wanted.crashes, wanted.protocol, no_disk),
 }
 
@@ -50,7 +56,13 @@ def measure(parts: tuple[str, ...], wanted: Wanted) -> dict[str, Any]:
         began = time.monotonic()
         result[part] = PARTS[part](wanted, no_disk)
         result[part]["took_s"] = round(time.monotonic() - began)
+    result["promises"] = promises.of(result)
     return result
+
+
+def broken(result: dict[str, Any]) -> bool:
+    """Whether a promise was broken that holds on every machine, however slow."""
+    return promises.lost(result["promises"]) or not result.get("crashes", {}).get("held", True)
 
 
 def end_cleanly() -> None:

@@ -14,7 +14,8 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         if part in result:
             yield ""
             yield from show(result[part])
-            yield f"({result[part]['took_s']} s)"
+            yield f"  ({result[part]['took_s']} s)"
+    yield from _promises(result["promises"])
 
 
 def _speed(part: dict[str, Any]) -> Iterator[str]:
@@ -56,4 +57,53 @@ def _crashes(part: dict[str, Any]) -> Iterator[str]:
         yield f"  lost at crash {loss['crash']}: {loss['readings']} readings, the first {loss['first']}"
 
 
-_SHOW = {"speed": _speed, "crashes": _crashes}
+def _paced(part: dict[str, Any]) -> Iterator[str]:
+    yield f"paced: {part['rate']} readings/s for {part['seconds']:.0f} s, from the making of a reading to the north"
+    yield f"  {'relay':36} {'p50 ms':>8} {'p99 ms':>8} {'CPU s/100k':>11} {'lost':>6} {'ack p50 ms':>11} {'p99':>7}"
+    for row in part["rows"]:
+        yield (
+            f"  {row['relay']:36} {row['p50_ms']:>8} {row['p99_ms']:>8} {row['cpu_s_per_100k']:>11}"
+            f" {row['lost']:>6} {row['ack_p50_ms']:>11} {row['ack_p99_ms']:>7}"
+        )
+    for row in part["writes"]:
+        yield (
+            f"  written to the disk at {row['rate']}/s, linger_ms = {row['linger_ms']}:"
+            f" {row['bytes_per_reading']} bytes a reading ({row['counted_by']})"
+        )
+
+
+def _drain(part: dict[str, Any]) -> Iterator[str]:
+    yield f"drain: {part['backlog']} readings held while the north is away, {part['live_rate']}/s go on"
+    yield (
+        f"  taken in at {part['taken_in_per_second']}/s; memory {part['rss_before_mb']} MB before,"
+        f" {part['rss_backlog_adds_mb']} MB more with the backlog, {part['rss_peak_in_drain_mb']} MB at most in the drain"
+    )
+    yield (
+        f"  restarted on it (SIGKILL): ready after {part['restart_to_ready_s']} s,"
+        f" first acknowledgement after {part['restart_to_first_ack_s']} s"
+    )
+    yield (
+        f"  north back: first reading after {part['back_to_first_reading_s']} s,"
+        f" {part['drained_per_second']} readings of the backlog a second;"
+        f" live readings acknowledged within {part['live_ack_p99_ms']} ms (p99)"
+    )
+    yield f"  lost {part['lost']}, repeats {part['repeats']}"
+
+
+def _memory(part: dict[str, Any]) -> Iterator[str]:
+    yield f"memory: {part['bins']} bins over TLS, {part['readings']} readings, /health and /metrics read each second"
+    yield (
+        f"  {part['rss_connected_mb']} MB connected, {part['rss_peak_mb']} MB at most,"
+        f" slope {part['slope_mb_per_million']} MB per million readings"
+    )
+
+
+def _promises(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield ""
+    yield "promised"
+    for row in rows:
+        mark = "held" if row["held"] else "NOT HELD"
+        yield f"  {row['promise']:60} {row['bound']:>12} {row['measured']:>12}  {mark}"
+
+
+_SHOW = {"speed": _speed, "paced": _paced, "drain": _drain, "memory": _memory, "crashes": _crashes}
