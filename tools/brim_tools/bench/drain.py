@@ -1,4 +1,4 @@
-"""The north is away while a backlog grows; the gateway is started again on it; the north comes back while bins go on."""
+"""The north is away and a backlog grows; the gateway is started again on it; the north comes back, bins go on."""
 
 from __future__ import annotations
 

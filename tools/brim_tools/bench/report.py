@@ -76,7 +76,8 @@ def _drain(part: dict[str, Any]) -> Iterator[str]:
     yield f"drain: {part['backlog']} readings held while the north is away, {part['live_rate']}/s go on"
     yield (
         f"  taken in at {part['taken_in_per_second']}/s; memory {part['rss_before_mb']} MB before,"
-        f" {part['rss_backlog_adds_mb']} MB more with the backlog, {part['rss_peak_in_drain_mb']} MB at most in the drain"
+        f" {part['rss_backlog_adds_mb']} MB more with the backlog,"
+        f" {part['rss_peak_in_drain_mb']} MB at most in the drain"
     )
     yield (
         f"  restarted on it (SIGKILL): ready after {part['restart_to_ready_s']} s,"
