@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from typing import Any
 
+import pytest
 from brim_tools.bench.crash_plan import DISKS, HOWS, MOMENTS, NORTHS, RATES, plan
 
 CRASHES = 8
@@ -34,6 +36,14 @@ def test_crashes_and_faults_lose_nothing_that_was_acknowledged() -> None:
     assert part["unsettled"] == "" and part["held"] and code == 0
     if os.geteuid() != 0:
         assert "power cut not run: not root" in part["not_run"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("cc"), reason="needs root for a disk, and a C compiler")
+def test_a_disk_that_only_says_it_has_written_is_found_out() -> None:
+    """Of the benchmark itself: a history that finds nothing here would find nothing anywhere."""
+    code, result = bench("--only", "crashes", "--crashes", "2", "--seed", "5", "--lying-disk")
+    part = result["crashes"]
+    assert part["lost_in_journal"] > 0 and not part["held"] and code == 1
 
 
 def test_the_same_seed_gives_the_same_plan() -> None:

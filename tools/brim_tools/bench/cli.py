@@ -47,6 +47,9 @@ def relay(
     seed: Annotated[int, typer.Option(help="What the history of crashes is drawn from.")] = 1,
     crashes: Annotated[int, typer.Option(min=1, help="Crashes in the history.")] = 200,
     protocol: Annotated[str, typer.Option(help="MQTT of the output outside of speed: 5 or 3.1.1.")] = "5",
+    lying_disk: Annotated[
+        bool, typer.Option("--lying-disk", help="fsync does nothing: the history must then find losses.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """The gateway beside other relays: speed, latency, drain, memory, and a history of crashes that loses nothing.
@@ -68,7 +71,7 @@ def relay(
     bench.end_cleanly()
     try:
         result = bench.measure(
-            parts, bench.Wanted(readings, seconds, backlog, memory_readings, seed, crashes, protocol)
+            parts, bench.Wanted(readings, seconds, backlog, memory_readings, seed, crashes, protocol, lying_disk)
         )
     except (RuntimeError, OSError) as fault:
         typer.echo(f"bench relay: {fault}", err=True)

@@ -22,9 +22,13 @@ _SHIM = """
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <unistd.h>
-static void wait_ms(void) { const char *ms = getenv("BRIM_BENCH_SYNC_MS"); if (ms) usleep(1000 * atoi(ms)); }
-int fsync(int fd) { wait_ms(); return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd); }
-int fdatasync(int fd) { wait_ms(); return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd); }
+static int sync_as_told(int fd, const char *name) {
+    const char *ms = getenv("BRIM_BENCH_SYNC_MS");
+    if (ms) usleep(1000 * atoi(ms));
+    return getenv("BRIM_BENCH_SYNC_LIES") ? 0 : ((int (*)(int))dlsym(RTLD_NEXT, name))(fd);
+}
+int fsync(int fd) { return sync_as_told(fd, "fsync"); }
+int fdatasync(int fd) { return sync_as_told(fd, "fdatasync"); }
 """
 
 
@@ -122,9 +126,14 @@ class Disk:
 
 
 class SlowSync:
-    """Makes fsync and fdatasync of a process take longer. ``why_not`` says what is missing, empty if nothing is."""
+    """Makes fsync and fdatasync of a process take longer. ``why_not`` says what is missing, empty if nothing is.
 
-    def __init__(self, folder: Path) -> None:
+    ``lies``: they do nothing at all, as on a disk that only says that it has written. Then a power cut must lose
+    readings: a history that finds none would find none anywhere.
+    """
+
+    def __init__(self, folder: Path, lies: bool = False) -> None:
+        self._lies = {"BRIM_BENCH_SYNC_LIES": "1"} if lies else {}
         self._library = folder / "slowsync.so"
         self.why_not = ""
         compiler = shutil.which("cc")
@@ -140,4 +149,6 @@ class SlowSync:
 
     def env(self, more_ms: int) -> dict[str, str]:
         """For the process that is to be slow."""
-        return {"LD_PRELOAD": str(self._library), "BRIM_BENCH_SYNC_MS": str(more_ms)} if more_ms else {}
+        if not (more_ms or self._lies):
+            return {}
+        return {"LD_PRELOAD": str(self._library), "BRIM_BENCH_SYNC_MS": str(more_ms), **self._lies}

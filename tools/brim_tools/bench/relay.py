@@ -28,6 +28,7 @@ class Wanted:
     seed: int = 1
     crashes: int = 200
     protocol: str = "5"
+    lying_disk: bool = False
 
 
 PARTS: dict[str, Callable[[Wanted, str], dict[str, Any]]] = {
@@ -35,7 +36,9 @@ PARTS: dict[str, Callable[[Wanted, str], dict[str, Any]]] = {
     "paced": lambda wanted, no_disk: paced.measure(wanted.seconds, wanted.protocol, no_disk),
     "drain": lambda wanted, no_disk: drain.measure(wanted.backlog, wanted.protocol),
     "memory": lambda wanted, no_disk: memory.measure(wanted.memory_readings, wanted.protocol),
-    "crashes": lambda wanted, no_disk: crashes.measure(wanted.seed, wanted.crashes, wanted.protocol, no_disk),
+    "crashes": lambda wanted, no_disk: crashes.measure(
+        wanted.seed, wanted.crashes, wanted.protocol, no_disk, lying_disk=wanted.lying_disk
+    ),
 }
 
 
