@@ -39,11 +39,14 @@ def wakes(
 
 @app.command()
 def relay(
-    only: Annotated[str, typer.Option(help="Of speed,paced,drain,memory,crashes, with commas; all without it.")] = "",
+    only: Annotated[
+        str, typer.Option(help="Of speed,paced,drain,memory,outage,crashes, with commas; all without it.")
+    ] = "",
     readings: Annotated[int, typer.Option(min=800, help="Readings per row of speed.")] = 50_000,
     seconds: Annotated[float, typer.Option(min=2, help="Seconds per row of paced.")] = 20.0,
     backlog: Annotated[int, typer.Option(min=1_000, help="Readings in the backlog of drain.")] = 330_000,
     memory_readings: Annotated[int, typer.Option(min=6_400, help="Readings over which memory is flat.")] = 1_000_000,
+    away_s: Annotated[float, typer.Option("--away", min=2, help="Seconds that the north is away in outage.")] = 20.0,
     seed: Annotated[int, typer.Option(help="What the history of crashes is drawn from.")] = 1,
     crashes: Annotated[int, typer.Option(min=1, help="Crashes in the history.")] = 200,
     protocol: Annotated[str, typer.Option(help="MQTT of the output outside of speed: 5 or 3.1.1.")] = "5",
@@ -52,7 +55,7 @@ def relay(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """The gateway beside other relays: speed, latency, drain, memory, and a history of crashes that loses nothing.
+    """The gateway beside other relays: speed, latency, drain, memory, an outage, and a history of crashes that loses nothing.
 
     Exit code 1 where a reading was lost, or repeated more often than promised. Times are figures, not verdicts.
 
@@ -71,7 +74,8 @@ def relay(
     bench.end_cleanly()
     try:
         result = bench.measure(
-            parts, bench.Wanted(readings, seconds, backlog, memory_readings, seed, crashes, protocol, lying_disk)
+            parts,
+            bench.Wanted(readings, seconds, backlog, memory_readings, away_s, seed, crashes, protocol, lying_disk),
         )
     except (RuntimeError, OSError) as fault:
         typer.echo(f"bench relay: {fault}", err=True)

@@ -67,6 +67,11 @@ class Mosquitto:
     def stop(self) -> None:
         end(self._process)
 
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
     def freeze(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
 

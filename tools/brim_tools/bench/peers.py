@@ -8,18 +8,15 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from brim_tools.bench.ledger import dev_of
-from brim_tools.bench.north import Mosquitto
-from brim_tools.bench.procs import end, start
-from brim_tools.bench.relays import Candidate, Relay
+from brim_tools.bench.procs import start
+from brim_tools.bench.relays import Candidate, Relay, with_a_broker
 from brim_tools.demo.backend import free_port
 
-_SUBSCRIBED_AFTER_S = 1.0  # it says that it is connected, not that it has subscribed
+_SUBSCRIBED_AFTER_S = 1.0
 _TURN = 'msg.topic = "out" + msg.topic.slice(2); return msg;'
 
 
@@ -38,34 +35,24 @@ def installed_peers() -> list[Candidate]:
     ]
 
 
-@contextmanager
-def node_red(folder: Path, north_port: int) -> Iterator[Relay]:
+def node_red(folder: Path, north_port: int) -> AbstractContextManager[Relay]:
     """mqtt in -> function -> mqtt out, QoS 1, with a mosquitto for the bins."""
     settings, flow = folder / "settings.js", folder / "flow.json"
     settings.write_text(f'module.exports = {{httpAdminRoot: false, uiPort: {free_port()}, uiHost: "127.0.0.1"}};\n')
-    with Mosquitto(folder, "max_queued_messages 0\n") as south:
-        flow.write_text(json.dumps(_flow(south.port, north_port)))
-        process = start(
-            ["node-red", "--userDir", str(folder), "--settings", str(settings), str(flow)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            _wait_connected(process)
-            logins = [[dev_of(i), ""] for i in range(8)]
-            yield Relay(south.port, "in/{dev}", "out/#", logins, [south.pid, process.pid])
-        finally:
-            end(process)
-            if process.stdout is not None:
-                process.stdout.close()
+
+    def launch(south_port: int) -> subprocess.Popen[str]:
+        flow.write_text(json.dumps(_flow(south_port, north_port)))
+        command = ["node-red", "--userDir", str(folder), "--settings", str(settings), str(flow)]
+        return start(command, stdout=subprocess.PIPE, text=True)
+
+    return with_a_broker(folder, launch, _wait_subscribed)
 
 
-def _wait_connected(process: subprocess.Popen[Any]) -> None:
+def _wait_subscribed(process: subprocess.Popen[str]) -> None:
+    """It says that it is connected to the bins' side, and has subscribed soon after."""
     assert process.stdout is not None
-    missing = 2
     for line in process.stdout:
-        missing -= "Connected to broker" in line
-        if not missing:
+        if "red-south" in line and "Connected to broker" in line:
             time.sleep(_SUBSCRIBED_AFTER_S)
             return
     raise RuntimeError("Node-RED did not start")

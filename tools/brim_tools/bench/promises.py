@@ -69,6 +69,10 @@ def _memory(part: dict[str, Any]) -> Iterator[Row]:
     yield _most("MB more per million readings", 1, part["slope_mb_per_million"])
 
 
+def _outage(part: dict[str, Any]) -> Iterator[Row]:
+    yield _most("outage with a SIGKILL in it: lost", 0, part["rows"][0]["lost"], always=True)
+
+
 def _crashes(part: dict[str, Any]) -> Iterator[Row]:
     yield _most("crashes: acknowledged and lost in the journal", 0, part["lost_in_journal"], always=True)
     yield _most("crashes: acknowledged and lost in the north", 0, part["lost_in_north"], always=True)
@@ -84,5 +88,6 @@ _PARTS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "paced": _paced,
     "drain": _drain,
     "memory": _memory,
+    "outage": _outage,
     "crashes": _crashes,
 }

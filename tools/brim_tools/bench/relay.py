@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from brim_tools.bench import crashes, drain, memory, paced, promises, speed
+from brim_tools.bench import crashes, drain, memory, outage, paced, promises, speed
 from brim_tools.bench.disks import why_no_disk
 from brim_tools.bench.north import INFLIGHT, mosquitto_version
 from brim_tools.bench.procs import say
@@ -25,6 +25,7 @@ class Wanted:
     seconds: float = 20.0
     backlog: int = 330_000
     memory_readings: int = 1_000_000
+    away_s: float = 20.0
     seed: int = 1
     crashes: int = 200
     protocol: str = "5"
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[[Wanted, str], dict[str, Any]]] = {
     "paced": lambda wanted, no_disk: paced.measure(wanted.seconds, wanted.protocol, no_disk),
     "drain": lambda wanted, no_disk: drain.measure(wanted.backlog, wanted.protocol),
     "memory": lambda wanted, no_disk: memory.measure(wanted.memory_readings, wanted.protocol),
+    "outage": lambda wanted, no_disk: outage.measure(wanted.away_s),
     "crashes": lambda wanted, no_disk: crashes.measure(
         wanted.seed, wanted.crashes, wanted.protocol, no_disk, lying_disk=wanted.lying_disk
     ),

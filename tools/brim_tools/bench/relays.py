@@ -14,15 +14,24 @@ from brim_tools.bench.north import Mosquitto
 from brim_tools.bench.procs import PYTHON, end, start
 
 
+def _cannot() -> None:
+    raise RuntimeError("this relay cannot be killed")
+
+
 @dataclass(frozen=True)
 class Relay:
-    """A running relay. ``pids``: every process that it consists of, a broker that it needs included."""
+    """A running relay. ``pids``: every process that it consists of, a broker that it needs included.
+
+    ``crash``: SIGKILL to all of it; ``again``: start it as it was started before.
+    """
 
     port: int
     topic_in: str
     topic_out: str
     logins: list[list[str]]
     pids: list[int] = field(default_factory=list)
+    crash: Callable[[], object] = _cannot
+    again: Callable[[], object] = _cannot
 
 
 Opened = Callable[[Path, int], AbstractContextManager[Relay]]
@@ -46,40 +55,73 @@ def brim(setup: Setup) -> Opened:
     def opened(folder: Path, north_port: int) -> Iterator[Relay]:
         with Gateway(folder, north_port, setup) as gateway:
             gateway.start()
-            yield Relay(gateway.port, TOPIC_IN, TOPIC_OUT, gateway.logins, [gateway.pid])
+            pids = [gateway.pid]
+            yield Relay(
+                gateway.port, TOPIC_IN, TOPIC_OUT, gateway.logins, pids, crash=gateway.kill, again=gateway.start
+            )
             gateway.stop()
 
     return opened
 
 
-def _strangers(bins: int) -> list[list[str]]:
+def strangers(bins: int) -> list[list[str]]:
     return [[dev_of(i), ""] for i in range(bins)]
 
 
 @contextmanager
 def nothing(folder: Path, north_port: int) -> Iterator[Relay]:
     """No relay: the bins speak to the north. What the benchmark itself can do here."""
-    yield Relay(north_port, "out/{dev}", "out/#", _strangers(8))
+    yield Relay(north_port, "out/{dev}", "out/#", strangers(8))
 
 
 @contextmanager
-def bare(folder: Path, north_port: int) -> Iterator[Relay]:
-    """A broker for the bins, and thirty lines of paho between the two."""
+def with_a_broker(
+    folder: Path, launch: Callable[[int], subprocess.Popen[str]], until_ready: Callable[[subprocess.Popen[str]], None]
+) -> Iterator[Relay]:
+    """A relay that is a client on both sides: a mosquitto for the bins, and the process that ``launch`` starts."""
+    running: list[subprocess.Popen[str]] = []
+
+    def again() -> None:
+        running.append(launch(south.port))
+        until_ready(running[-1])
+
+    def crash() -> None:
+        running[-1].kill()
+        south.kill()
+        gone(running.pop())
+
+    def gone(process: subprocess.Popen[str]) -> None:
+        end(process)
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def both_again() -> None:
+        south.start()
+        again()
+
     with Mosquitto(folder, "max_queued_messages 0\n") as south:
-        process = start(
-            [*PYTHON, "brim_tools.bench.bare_relay", str(south.port), str(north_port)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
         try:
-            assert process.stdout is not None
-            if process.stdout.readline() != "ready\n":
-                raise RuntimeError("the bare relay did not start")
-            yield Relay(south.port, "in/{dev}", "out/#", _strangers(8), [south.pid, process.pid])
+            again()
+            pids = [south.pid, running[-1].pid]
+            yield Relay(south.port, "in/{dev}", "out/#", strangers(8), pids, crash=crash, again=both_again)
         finally:
-            end(process)
-            if process.stdout is not None:
-                process.stdout.close()
+            for process in running:
+                gone(process)
+
+
+def bare(folder: Path, north_port: int) -> AbstractContextManager[Relay]:
+    """A broker for the bins, and thirty lines of paho between the two."""
+
+    def launch(south_port: int) -> subprocess.Popen[str]:
+        command = [*PYTHON, "brim_tools.bench.bare_relay", str(south_port), str(north_port)]
+        return start(command, stdout=subprocess.PIPE, text=True)
+
+    def until_ready(process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError("the bare relay did not start")
+
+    return with_a_broker(folder, launch, until_ready)
 
 
 def bridge(settings: str) -> Opened:
@@ -93,7 +135,10 @@ def bridge(settings: str) -> Opened:
             "cleansession false\nrestart_timeout 1\nnotifications false\n"
         )
         with Mosquitto(folder, text) as mosquitto:
-            yield Relay(mosquitto.port, "in/{dev}", "out/#", _strangers(8), [mosquitto.pid])
+            pids = [mosquitto.pid]
+            yield Relay(
+                mosquitto.port, "in/{dev}", "out/#", strangers(8), pids, crash=mosquitto.kill, again=mosquitto.start
+            )
 
     return opened
 

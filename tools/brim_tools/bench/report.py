@@ -99,6 +99,20 @@ def _memory(part: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def _outage(part: dict[str, Any]) -> Iterator[str]:
+    away = f"{part['away_s']:.0f} s at {part['rate']}/s"
+    yield f"outage: the north is away for {away}; SIGKILL in the middle, started 1 s later"
+    yield f"  {'relay':36} {'acknowledged':>13} {'lost':>7} {'%':>6} {'repeats':>8}"
+    for row in part["rows"]:
+        if "lost" not in row:
+            yield f"  {row['relay']:36} {row['note']}"
+            continue
+        yield (
+            f"  {row['relay']:36} {row['acknowledged']:>13} {row['lost']:>7} {row['lost_percent']:>6}"
+            f" {row['repeats']:>8}"
+        )
+
+
 def _promises(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "promised"
@@ -107,4 +121,4 @@ def _promises(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {row['promise']:60} {row['bound']:>12} {row['measured']:>12}  {mark}"
 
 
-_SHOW = {"speed": _speed, "paced": _paced, "drain": _drain, "memory": _memory, "crashes": _crashes}
+_SHOW = {"speed": _speed, "paced": _paced, "drain": _drain, "memory": _memory, "outage": _outage, "crashes": _crashes}
