@@ -13,10 +13,11 @@ from brim_gateway.errors import StoreFault
 
 BUSY_MS = 5_000
 """How long the writer waits for a reader's lock; readers hold theirs for a second at most."""
-PAGE_BYTES = 2_048
+PAGE_BYTES = 1_024
 """A commit of a few readings touches a few pages and writes them whole. A database of schema 1 keeps its own size."""
-CHECKPOINT_PAGES = 8_000
-"""The log is carried over into the file after so many pages (16 MB): what is written again and again goes over once."""
+CHECKPOINT_PAGES = 4_000
+"""The log is carried over into the file after so many pages (4 MB): what is written again and again goes over once. A
+log that still grows costs the file system a write of its own with each commit, so it is not to be larger."""
 
 
 def schema_files() -> list[tuple[int, str]]:
