@@ -17,8 +17,8 @@ MOST_BYTES = 1024 * 1024
 def expiries(config: Config, now: datetime | None = None) -> list[dict[str, Any]]:
     """{file, what, expires, days_left} of each certificate, the soonest first; days_left is negative once it is over.
 
-    A file that cannot be read has expires and days_left None, and ``fault`` says why. Of a chain the one that ends first
-    counts, of a bundle of authorities the one that ends last: others in it may be long over and do no harm.
+    A file that cannot be read has expires and days_left None, and ``fault`` says why. Of a chain the one that ends
+    first counts, of a bundle of authorities the one that ends last: others in it may be long over and do no harm.
     """
     now = now or datetime.now(UTC)
     found = [_look(path, what, now) for path, what in _files(config)]
