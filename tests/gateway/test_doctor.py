@@ -172,7 +172,8 @@ def test_a_socket_that_is_missing_while_a_daemon_runs_is_named_with_its_process(
 
 def test_what_a_killed_daemon_leaves_is_sound_and_stays_as_it_is(here: Installation, tmp_path: Path) -> None:
     """Its log beside the database, its socket file, its lock file that nobody holds."""
-    killed = Installation(tmp_path / "killed" if (tmp_path / "killed").mkdir() is None else tmp_path)
+    (tmp_path / "killed").mkdir()
+    killed = Installation(tmp_path / "killed")
     with RunningGateway(here.config) as gateway:
         gateway.ask("bins.add", rows=[["", {"bin": "B-1"}]])
         shutil.copytree(here.config.data_dir, killed.config.data_dir, ignore=shutil.ignore_patterns("*.sock", "*-shm"))
