@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sqlite3
 import ssl
-import sys
-import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
-from brim_gateway.config import Address, Config, MqttListenerConfig
+from brim_gateway.certificates import expiries
+from brim_gateway.clock import Clock
+from brim_gateway.config import Address, Config, MqttListenerConfig, OutputConfig
 from brim_gateway.control import ControlServer
 from brim_gateway.errors import ConfigInvalid
 from brim_gateway.fleet.directory import Directory
 from brim_gateway.fleet.enrol import exceptions_of
+from brim_gateway.fleet.queue import CommandDesk
 from brim_gateway.ingest.lorawan import LorawanIngest
 from brim_gateway.ingest.mqtt_listener import MqttListener
 from brim_gateway.ingest.semtech_udp import SemtechUdp
@@ -29,8 +31,10 @@ from brim_gateway.network.server import NetworkServer
 from brim_gateway.outputs.outputs import Outputs
 from brim_gateway.outputs.runner import OutputRunner
 from brim_gateway.ratelog import RateLog
-from brim_gateway.store import registry
+from brim_gateway.store import journal, outputs, registry, retention
+from brim_gateway.store.retention import Limits
 from brim_gateway.store.store import Store
+from brim_gateway.upkeep import Upkeep
 from brim_gateway.verbs import Verbs
 
 log = logging.getLogger("brim")
@@ -38,11 +42,6 @@ T = TypeVar("T")
 
 STUCK_S = 10.0
 """A commit under way for longer than this is no slow disk but a dead one."""
-
-
-def utc_us() -> int:
-    """Now, UTC microseconds."""
-    return time.time_ns() // 1000
 
 
 def listen_tcp(address: Address) -> socket.socket:
@@ -82,20 +81,24 @@ def listener_tls(config: MqttListenerConfig) -> ssl.SSLContext | None:
 class Gateway:
     """One daemon. ``start``, then ``stop``; after ``stop`` everything taken is on disk and the file is closed."""
 
-    def __init__(self, config: Config, clock_us: Callable[[], int] = utc_us) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
         self.addresses: dict[str, str] = {}
-        self.started_us = clock_us()
         self.directory = Directory()
         self.outputs: Outputs | None = None
         self.listener: MqttListener | None = None
         self.udp: SemtechUdp | None = None
-        self._clock_us = clock_us
         self._web: Any = None
-        self._passwords = {output.name: _password(output.password_file) for output in config.outputs}
+        self._passwords = _passwords(config.outputs)
         self._tls = listener_tls(config.mqtt_listener) if config.mqtt_listener else None
         self.store = Store(config.database, config.linger_ms / 1000)
         self.reader = self.store.reader()
+        self.clock = Clock(config.clock, journal.newest_received_us(self.reader))
+        clock_us = self.clock.now_us
+        self.started_us = clock_us()
+        limits = Limits(config.keep_days, config.keep_max_mb << 20)
+        self.upkeep = Upkeep(self.store, self.clock, limits, lambda: expiries(self.config))
+        self.desk = CommandDesk(self.store.run, clock_us)
         self.wifi = WifiIngest(self.store, self.directory, clock_us, RateLog(logging.getLogger("brim.wifi")))
         devices = registry.all_devices(self.reader)
         trust_time = config.udp is not None and config.udp.trust_time
@@ -128,8 +131,10 @@ class Gateway:
 
     async def _start(self) -> None:
         config = self.config
-        self.outputs = Outputs(config.site, self.store, self._clock_us)
+        self.outputs = Outputs(config.site, self.store, self.clock.now_us)
         await self.outputs.replace(config.outputs, self._passwords)
+        await self.desk.refresh()
+        self.upkeep.start()
         await self._control.start()
         if config.http is not None:
             from brim_gateway.web.server import WebServer
@@ -172,10 +177,18 @@ class Gateway:
         await self._control.stop()
         if self._web is not None:
             await self._web.stop()
+        await self.upkeep.stop()
         if self.outputs is not None:
             await self.outputs.stop()
         self.reader.close()
         await asyncio.to_thread(self.store.close)
+
+    async def replace_outputs(self, wanted: tuple[OutputConfig, ...]) -> None:
+        """Bring the running outputs in line with ``wanted``; raises ConfigInvalid before anything has changed."""
+        assert self.outputs is not None
+        await self.outputs.replace(wanted, _passwords(wanted))
+        self.config = replace(self.config, outputs=wanted)
+        await self.upkeep.look_at_certificates()
 
     # What the verbs need (verbs.Runtime).
 
@@ -191,6 +204,20 @@ class Gateway:
             self.store.forget_state(gone.bin)
         for device in devices:
             self.lorawan.server.put_device(device)
+
+    def strangers(self) -> list[dict[str, Any]]:
+        return []
+
+    async def retry_letters(self, output: str) -> dict[str, Any]:
+        assert self.outputs is not None
+        return await self.outputs.retry_letters(output)
+
+    async def commanded(self) -> None:
+        await self.desk.refresh()
+
+    def certificates(self) -> list[dict[str, Any]]:
+        """When the certificates in use end, as of the last look."""
+        return self.upkeep.certificates
 
     def status(self) -> dict[str, Any]:
         """What is going on, JSON-ready and without secrets."""
@@ -209,7 +236,12 @@ class Gateway:
                 "commits": health.commits,
                 "last_commit_ms": round(health.last_commit_s * 1000, 2),
                 "fault": health.last_fault,
+                "bytes": retention.used_bytes(self.reader),
+                "waiting": self.store.waiting(),
+                "dropped_unsent": self.upkeep.dropped_unsent,
             },
+            "clock": {"trusted": self.clock.trusted(), "why": self.clock.why_not()},
+            "strangers": len(self.strangers()),
             "mqtt": dict(self.listener.counters) if self.listener else None,
             "wifi_connected": len(self.listener.sessions) if self.listener else 0,
             "wifi": dict(self.wifi.counters),
@@ -233,9 +265,10 @@ class Gateway:
             "connected": status.connected,
             "protocol": status.protocol,
             "waiting": waiting,
-            "oldest_s": None if oldest_us is None else max(0, (self._clock_us() - oldest_us) // 1_000_000),
+            "oldest_s": None if oldest_us is None else max(0, (self.clock.now_us() - oldest_us) // 1_000_000),
             "acknowledged": status.acknowledged,
             "refused": status.refused,
+            "dead_letters": outputs.letters_count(self.reader, status.name),
             "in_flight": status.in_flight,
             "reconnects": status.reconnects,
             "last_fault": status.last_fault,
@@ -253,30 +286,14 @@ def _where(sock: socket.socket) -> str:
     return str(Address(name[0], name[1]))
 
 
-def _password(path: Any) -> str | None:
+def _passwords(outputs: Iterable[OutputConfig]) -> dict[str, str | None]:
+    return {output.name: _password(output.password_file) for output in outputs}
+
+
+def _password(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
         return str(path.read_text(encoding="utf-8")).rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigInvalid([f"{path}: password cannot be read: {exc}"]) from None
-
-
-async def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT. Prints one ready line on standard output."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    gateway = Gateway(config)
-    await gateway.start()
-    doors = [f"{name}={gateway.addresses[name]}" for name in ("udp", "mqtt", "http") if name in gateway.addresses]
-    sys.stdout.write(" ".join(["ready", *doors]) + "\n")
-    sys.stdout.flush()
-    log.info("ready: %s", gateway.addresses)
-    try:
-        await stopping.wait()
-        log.info("stopping")
-    finally:
-        await gateway.stop()
-    log.info("stopped; everything taken is on disk")

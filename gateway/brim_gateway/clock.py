@@ -74,10 +74,11 @@ class Clock:
         self._why = self._doubt(now_us, boot_us)
 
     def _doubt(self, now_us: int, boot_us: int) -> str:
-        if now_us < self._newest_us - BEHIND_US:
+        if self._source != "trusted":
+            if not self._synchronised():
+                return "the kernel says that it is not synchronised"
+        elif now_us < self._newest_us - BEHIND_US:
             return f"it is {(self._newest_us - now_us) // 1_000_000} s behind the newest reading"
-        if self._source != "trusted" and not self._synchronised():
-            return "the kernel says that it is not synchronised"
         if self._jumped_at_us is not None and boot_us - self._jumped_at_us < DISTRUST_AFTER_JUMP_US:
             return f"it jumped by {self._jump_us / 1e6:+.0f} s within the last hour"
         return ""

@@ -21,13 +21,13 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     with errors():
         import asyncio
 
-        from brim_gateway.app import serve
         from brim_gateway.config import load
         from brim_gateway.logs import set_up
+        from brim_gateway.serve import serve
 
         loaded = load(config)
         set_up(loaded.log_format)
-        asyncio.run(serve(loaded))
+        asyncio.run(serve(loaded, config))
 
 
 @app.command()

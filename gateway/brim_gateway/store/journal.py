@@ -150,3 +150,9 @@ def newest_id(connection: sqlite3.Connection) -> int:
     """The id of the last row, 0 for an empty journal. The last row is never removed, so ids only rise."""
     row = connection.execute("SELECT max(id) FROM journal").fetchone()
     return int(row[0] or 0)
+
+
+def newest_received_us(connection: sqlite3.Connection) -> int:
+    """When the last row arrived, UTC microseconds; 0 for an empty journal."""
+    row = connection.execute("SELECT received_us FROM journal ORDER BY id DESC LIMIT 1").fetchone()
+    return int(row[0]) if row else 0
