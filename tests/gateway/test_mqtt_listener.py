@@ -229,22 +229,6 @@ def test_beyond_the_limit_of_connections_the_next_one_waits_for_a_place(tmp_path
             bin_.__exit__()
 
 
-def test_while_the_store_is_slow_reading_pauses_and_nothing_is_dropped(tmp_path: Path) -> None:
-    with RunningGateway(make_config(tmp_path, PLAIN_LISTENER)) as gateway:
-        dev, password = gateway.add_wifi("B-1")
-        blocked = threading.Event()
-        gateway.loop.call_soon_threadsafe(lambda: gateway.gateway.store.run(lambda _: blocked.wait(10)))
-        with WifiBin(gateway.port("mqtt"), dev, password) as bin_:
-            for seq in range(1, 501):
-                bin_.publish(reading(seq))
-            session = wait_until(lambda: gateway.gateway.listener and gateway.gateway.listener.sessions.get(dev), "it")
-            wait_until(lambda: session._paused, "the pause")
-            assert gateway.gateway.store.waiting() <= 2_000 and bin_.acknowledged == []
-            blocked.set()
-            bin_.wait_acknowledged(500)
-        assert [row["seq"] for row in gateway.rows()] == list(range(1, 501))
-
-
 def tls_listener(tmp_path: Path, places: int) -> str:
     files = make_site(tmp_path / "tls", "cab-1", ["localhost"])
     where = f'[mqtt_listener]\nlisten = "127.0.0.1:0"\nmax_connections = {places}\n'
