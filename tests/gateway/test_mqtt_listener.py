@@ -267,7 +267,11 @@ def test_a_bin_that_has_shown_who_it_is_keeps_its_place(tmp_path: Path, monkeypa
     monkeypatch.setattr(mqtt_listener, "YIELD_S", 0.3)
     with RunningGateway(make_config(tmp_path, PLAIN_LISTENER + "max_connections = 2\n")) as gateway:
         dev, password = gateway.add_wifi("B-1")
-        with WifiBin(gateway.port("mqtt"), dev, password) as bin_:
-            with socket.create_connection(("127.0.0.1", gateway.port("mqtt")), 5) as silent:
-                assert silent.recv(1) == b"", "it had to go, the bin not"
+        port = gateway.port("mqtt")
+        with WifiBin(port, dev, password) as bin_:
+            with (
+                socket.create_connection(("127.0.0.1", port), 5) as silent,
+                socket.create_connection(("127.0.0.1", port), 5),
+            ):
+                assert silent.recv(1) == b"", "it had to go for the one that waits, the bin not"
             bin_.publish_and_wait(reading(1))

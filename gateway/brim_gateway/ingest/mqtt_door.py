@@ -49,8 +49,8 @@ class Door(Generic[G]):
         self._places = places
         self._handshakes = handshakes
         # A quarter of each is out of one source's reach, so that another one always finds room.
-        self._handshakes_each = max(1, handshakes * 3 // 4)
-        self._unproven_each = max(1, min(UNPROVEN_MOST, places * 3 // 4))
+        self._handshakes_each = handshakes - handshakes // 4
+        self._unproven_each = min(UNPROVEN_MOST, places - places // 4)
         self._waiting: dict[str, deque[G]] = {}
         self._inside: set[G] = set()
         self._shaking: Counter[str] = Counter()
