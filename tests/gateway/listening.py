@@ -52,14 +52,20 @@ class PlayedStore:
 
 
 class Listening:
-    """``with Listening() as listening``: its port, its store, its listener. Any dev may come in with PASSWORD."""
+    """``with Listening() as listening``: its port, its store, its listener.
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None, **limits: Any) -> None:
+    Any dev may come in with PASSWORD, or the ``known`` ones only.
+    """
+
+    def __init__(
+        self, *, tls: ssl.SSLContext | None = None, known: frozenset[str] | None = None, **limits: Any
+    ) -> None:
         self.store = PlayedStore()
         self.faults: list[dict[str, Any]] = []
         self.listener: MqttListener
         self.port = 0
         self._tls = tls
+        self._known = known
         self._limits = limits
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="listener")
@@ -71,9 +77,7 @@ class Listening:
             sock = socket.create_server(("127.0.0.1", 0), backlog=256)
             sock.setblocking(False)
             self.port = sock.getsockname()[1]
-            self.listener = MqttListener(
-                self.store.deliver, lambda dev: Credentials(_HASH), tls=self._tls, **self._limits
-            )
+            self.listener = MqttListener(self.store.deliver, self._credentials, tls=self._tls, **self._limits)
             self.listener.start(sock)
             self._ready.set()
             await self._stop.wait()
@@ -85,6 +89,9 @@ class Listening:
         finally:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
+
+    def _credentials(self, dev: str) -> Credentials | None:
+        return Credentials(_HASH) if self._known is None or dev in self._known else None
 
     def __enter__(self) -> Listening:
         self._thread.start()

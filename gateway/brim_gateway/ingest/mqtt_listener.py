@@ -85,7 +85,7 @@ class MqttListener:
         self.read_buffer = memoryview(bytearray(BUFFER_BYTES))
         self._credentials = credentials
         self._tls = tls
-        self._strangers = strangers
+        self.strangers = strangers
         self._door: Door[_Visitor] = Door(max_connections, max_handshakes)
         self._hashers = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="brim-password")
         self._hashes_waiting = 0
@@ -218,8 +218,8 @@ class MqttListener:
             raise Refused(mqtt.BAD_CREDENTIALS, "says no user name")
         known = self._credentials(user)
         if known is None:
-            if self._strangers is not None and DEV_PATTERN.match(user):
-                self._strangers.note("dev", user, link="wifi", via=peer.rpartition(":")[0], why="not registered")
+            if self.strangers is not None and DEV_PATTERN.match(user):
+                self.strangers.note("dev", user, link="wifi", via=peer.rpartition(":")[0], why="not registered")
             raise Refused(mqtt.BAD_CREDENTIALS, "no Wi-Fi bin of this site")
         if common_name is not None:
             if common_name != user:
