@@ -313,7 +313,9 @@ def test_devices_that_nobody_registered_are_remembered_for_adoption(tmp_path: Pa
         for nonce in (1, 2):
             forwarder.push(frames.build_join_request(new._app, bytes(8), bytes.fromhex(new.dev), nonce))
         cipher = EcbCipher(bytes(15) + b"\1")
-        forwarder.push(frames.build_data(frames.DATA_UP, cipher, cipher, bytes.fromhex("26011f88")[::-1], 0, 1, b"", 1, b"x"))
+        forwarder.push(
+            frames.build_data(frames.DATA_UP, cipher, cipher, bytes.fromhex("26011f88")[::-1], 0, 1, b"", 1, b"x")
+        )
         heard = {one.get("dev") or one.get("dev_addr"): one for one in strangers.listing()}
         assert (
             heard["70b3d57ed0059999"] | {"count": 2, "link": "lorawan", "via": EUI.hex()} == heard["70b3d57ed0059999"]

@@ -131,6 +131,21 @@ class MqttListener:
         if session is not None:
             session.close(mqtt.NOT_AUTHORIZED, "registration changed")
 
+    @property
+    def greeting(self) -> int:
+        """Connections in their handshake."""
+        return len(self._greeting)
+
+    @property
+    def waiting(self) -> int:
+        """Connections that wait, unread, for a place."""
+        return self._door.waiting
+
+    @property
+    def checking(self) -> int:
+        """Passwords that are being checked, or wait for it."""
+        return self._hashes_waiting
+
     # The door
 
     async def _accept(self, sock: socket.socket) -> None:
