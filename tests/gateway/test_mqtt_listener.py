@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 import threading
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import paho.mqtt.client as paho
 import pytest
 from brim.wire.report import Reading, encode_report
 from brim_gateway.ingest import mqtt_listener, mqtt_session
-from brim_gateway.pki import make_client, make_site
+from brim_gateway.pki import make_site
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from tests.gateway.support import PLAIN_LISTENER, RunningGateway, WifiBin, make_config, reading, wait_until
@@ -38,51 +37,6 @@ def test_a_report_in_its_own_bytes_is_taken_like_json(tmp_path: Path) -> None:
             bin_.publish_and_wait(encode_report([newest, Reading(4, 1, "no_echo", age_s=900)], 1))
             bin_.publish_and_wait(encode_report([newest], 0))
         assert [(row["seq"], row["status"]) for row in gateway.rows()] == [(1, "no_echo"), (2, "ok")]
-
-
-def test_mosquitto_pub_speaks_tls_and_verifies_the_sites_own_authority(tmp_path: Path) -> None:
-    files = make_site(tmp_path / "tls", "cab-1", ["brim-gateway", "localhost"])
-    tls = f'[mqtt_listener]\nlisten = "127.0.0.1:0"\ncert = "{files.cert}"\nkey = "{files.key}"\n'
-    with RunningGateway(make_config(tmp_path, tls)) as gateway:
-        dev, password = gateway.add_wifi("B-1")
-        for version, seq, host, good in (
-            ("311", 1, "localhost", True),
-            ("5", 2, "localhost", True),
-            ("5", 3, "127.0.0.1", False),
-        ):
-            command = ["mosquitto_pub", "-V", version, "-h", host, "-p", str(gateway.port("mqtt"))]
-            command += ["--cafile", str(files.ca), "-u", dev, "-P", password, "-i", dev, "-q", "1"]
-            command += ["-t", f"brim/bin/{dev}/up", "-m", reading(seq).decode()]
-            done = subprocess.run(command, capture_output=True, timeout=10, check=False)
-            assert (done.returncode == 0) == good, done.stderr
-        assert [row["seq"] for row in gateway.rows()] == [1, 2]
-        context = ssl.create_default_context(cafile=str(files.ca))
-        with (
-            socket.create_connection(("127.0.0.1", gateway.port("mqtt")), 5) as plain,
-            context.wrap_socket(plain, server_hostname="brim-gateway") as secured,
-        ):
-            assert secured.version() in ("TLSv1.2", "TLSv1.3")
-
-
-def test_a_client_certificate_of_the_sites_authority_stands_for_the_password(tmp_path: Path) -> None:
-    files = make_site(tmp_path / "tls", "cab-1", ["localhost"])
-    foreign = make_site(tmp_path / "foreign", "other", ["localhost"])
-    tls = f'cert = "{files.cert}"\nkey = "{files.key}"\nclient_ca = "{files.ca}"\n'
-    with RunningGateway(make_config(tmp_path, f'[mqtt_listener]\nlisten = "127.0.0.1:0"\n{tls}')) as gateway:
-        dev, _ = gateway.add_wifi("B-1")
-        other, _ = gateway.add_wifi("B-2")
-        nobody = "02ffffffffffffff"
-        attempts = ((files, dev, dev, 1), (files, dev, other, 0), (files, nobody, dev, 0), (foreign, dev, dev, 0))
-        for seq, (authority, name, user, good) in enumerate(attempts, 1):
-            certificate, key = make_client(authority.ca, authority.ca_key, name)
-            (tmp_path / "client.pem").write_bytes(certificate)
-            (tmp_path / "client.key").write_bytes(key)
-            command = ["mosquitto_pub", "-h", "localhost", "-p", str(gateway.port("mqtt")), "--cafile", str(files.ca)]
-            command += ["--cert", str(tmp_path / "client.pem"), "--key", str(tmp_path / "client.key"), "-u", user]
-            command += ["-q", "1", "-t", f"brim/bin/{user}/up", "-m", reading(seq).decode()]
-            done = subprocess.run(command, capture_output=True, timeout=10, check=False)
-            assert (done.returncode == 0) == good, (seq, done.stderr)
-        assert [(row["dev"], row["seq"]) for row in gateway.rows()] == [(dev, 1)]
 
 
 @pytest.mark.parametrize("version", [paho.MQTTv311, paho.MQTTv5])

@@ -380,6 +380,11 @@ class Session(asyncio.BufferedProtocol):
         return None if self.dev or self._connecting is not None else self._last_heard
 
     @property
+    def listens(self) -> bool:
+        """It has subscribed to its commands."""
+        return self._down_qos is not None
+
+    @property
     def is_paused(self) -> bool:
         """Its socket is not read: it waits for the disk, or for its password to be checked."""
         return self._paused
