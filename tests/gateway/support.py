@@ -42,7 +42,7 @@ def wait_until(true: Callable[[], Any], what: str, within_s: float = DEADLINE_S)
 
 def make_config(folder: Path, text: str = "") -> Config:
     """A configuration with only what ``text`` says, in ``folder``."""
-    return parse(f'site = "cab-1"\ndata_dir = "data"\nlinger_ms = 2\n{text}', folder / "brim.toml")
+    return parse(f'site = "cab-1"\ndata_dir = "data"\nlinger_ms = 2\nclock = "trusted"\n{text}', folder / "brim.toml")
 
 
 PLAIN_LISTENER = '[mqtt_listener]\nlisten = "127.0.0.1:0"\nplain = true\n'

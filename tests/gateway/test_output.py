@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import iotcore
 import paho.mqtt.client as paho
 import pytest
-from brim_gateway.outputs.messages import Message
-from brim_gateway.outputs.mqtt import pack_properties
 from brim_gateway.pki import make_site
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from tests.gateway.support import (
     PLAIN_LISTENER,
@@ -111,9 +107,6 @@ def test_a_broker_of_mqtt_3_only_is_spoken_to_in_3_1_1(tmp_path: Path) -> None:
             wait_until(lambda: len(city.uids()) == 50, "fifty readings")
         assert city.uids() == [f"{dev}:1:{seq}" for seq in range(1, 51)]
         assert gateway.ask("status")["outputs"][0]["protocol"] == "3.1.1"
-
-
-make_properties: Callable[[int], Any] = Properties
 
 
 class HalfDeadBroker:
@@ -305,25 +298,3 @@ def test_a_broker_with_another_authority_is_not_trusted(tmp_path: Path) -> None:
                 assert good or "certificate" in status["last_fault"].lower()
     finally:
         broker.stop()
-
-
-def test_the_properties_are_packed_as_paho_packs_them() -> None:
-    for message in (
-        Message("t", b"", properties=(("uid", "70b3d57ed0051f2a:1:7"), ("replay", "0")), expiry_s=1_209_600),
-        Message("t", b"", content_type="x" * 200),
-    ):
-        theirs = make_properties(PacketTypes.PUBLISH)
-        theirs.PayloadFormatIndicator = 1
-        theirs.ContentType = message.content_type
-        if message.expiry_s is not None:
-            theirs.MessageExpiryInterval = message.expiry_s
-        if message.properties:
-            theirs.UserProperty = list(message.properties)
-        ours = make_properties(PacketTypes.PUBLISH)
-        size, used = ours.unpack(pack_properties(message))
-        assert used == len(pack_properties(message)) and size
-        assert ours.json() == theirs.json()
-
-
-def test_the_constants_of_the_fallback_are_pahos() -> None:
-    assert (paho.MQTTv311, paho.MQTTv5) == (4, 5)

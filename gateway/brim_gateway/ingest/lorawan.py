@@ -31,7 +31,7 @@ from brim_gateway.network.reception import Downlink, Reception, UplinkResult
 from brim_gateway.network.server import NetworkServer
 from brim_gateway.ratelog import RateLog
 from brim_gateway.store import registry
-from brim_gateway.store.journal import held_seqs
+from brim_gateway.store.numbers import held_seqs
 from brim_gateway.store.store import Store
 from brim_gateway.store.transaction import Quarantined, Transaction
 
