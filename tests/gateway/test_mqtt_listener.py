@@ -10,6 +10,7 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 from brim.wire.report import Reading, encode_report
+from brim_gateway.decoders.table import DECODERS
 from brim_gateway.ingest import mqtt_listener, mqtt_session
 from brim_gateway.pki import make_site
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -99,6 +100,35 @@ def test_what_cannot_be_read_is_put_aside_and_acknowledged_so_that_it_jams_nothi
         reader.close()
         assert len(rows) == 5 and {row[0] for row in rows} == {dev} and max(len(row[2]) for row in rows) <= 1_024
         assert gateway.ask("status")["wifi"]["quarantined"] == 5
+
+
+def test_a_decoder_with_a_fault_of_its_own_jams_no_bin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(payload: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(DECODERS, "ascii-distance-cm", faulty)
+    with RunningGateway(make_config(tmp_path, PLAIN_LISTENER)) as gateway:
+        dev, password = gateway.add_wifi("B-1", decoder="ascii-distance-cm")
+        with WifiBin(gateway.port("mqtt"), dev, password) as bin_:
+            bin_.publish_and_wait(b"{37}")
+            bin_.publish_and_wait(b"{38}")
+        assert gateway.gateway.wifi.counters["quarantined"] == 2
+
+
+def test_on_a_full_disk_a_bin_waits_and_everything_it_published_arrives(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, PLAIN_LISTENER)) as gateway:
+        dev, password = gateway.add_wifi("B-1")
+        store = gateway.gateway.store
+        pages = store.run_blocking(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+        store.run_blocking(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+        with WifiBin(gateway.port("mqtt"), dev, password) as bin_:
+            for seq in range(1, 301):
+                bin_.publish(reading(seq))
+            wait_until(lambda: store.health.last_fault, "the disk is full")
+            assert len(bin_.acknowledged) == len(gateway.rows()) < 300 and not bin_.gone.is_set()
+            store.run_blocking(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchone())
+            bin_.wait_acknowledged(300)
+        assert [row["seq"] for row in gateway.rows()] == list(range(1, 301))
 
 
 def test_the_same_bin_again_takes_the_place_of_the_old_connection(tmp_path: Path) -> None:

@@ -19,12 +19,12 @@ from brim.wire.command import encode_commands
 from brim.wire.ports import PORT_COMMAND, PORT_REPORT
 
 from brim_gateway.decoders.brim import Decoded
-from brim_gateway.decoders.table import DECODERS
 from brim_gateway.errors import DecodeError, StoreFault
 from brim_gateway.fleet.acks import acknowledgement, oldest_wanted
 from brim_gateway.fleet.directory import Directory
 from brim_gateway.fleet.strangers import Strangers
 from brim_gateway.ingest.arrival import to_reading
+from brim_gateway.ingest.decoding import decode
 from brim_gateway.model import Radio, Reading
 from brim_gateway.network.device import DeviceRow
 from brim_gateway.network.reception import Downlink, Reception, UplinkResult
@@ -183,7 +183,7 @@ class LorawanIngest:
         try:
             if record.decoder == "brim" and result.f_port != PORT_REPORT:
                 raise DecodeError(f"FPort {result.f_port} carries no report")
-            decoded = DECODERS[record.decoder](result.payload)
+            decoded = decode(record, result.payload)
         except DecodeError as exc:
             self.counters["quarantined"] += 1
             self._rate_log.note("undecodable frame", f"{dev}: {exc}")

@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
-from brim_gateway.decoders.table import DECODERS
 from brim_gateway.errors import DecodeError
 from brim_gateway.fleet.directory import Directory
 from brim_gateway.ingest.arrival import to_reading
+from brim_gateway.ingest.decoding import decode
 from brim_gateway.ingest.mqtt_listener import Credentials
 from brim_gateway.model import Reading
 from brim_gateway.ratelog import RateLog
@@ -41,13 +41,12 @@ class WifiIngest:
         aside: list[Quarantined] = []
         for payload in payloads:
             try:
-                if record is None:
-                    raise DecodeError("the bin was removed")
-                decoded = DECODERS[record.decoder](payload)
+                decoded = decode(record, payload)
             except DecodeError as exc:
                 self.counters["quarantined"] += 1
                 self._rate_log.note("undecodable publish", f"{dev}: {exc}")
                 aside.append(Quarantined(dev, "mqtt", received_us, str(exc), payload))
                 continue
-            readings += [to_reading(one, record, received_us=received_us) for one in decoded.readings]
+            if record is not None:
+                readings += [to_reading(one, record, received_us=received_us) for one in decoded.readings]
         return self._store.submit(Transaction(tuple(readings), quarantine=tuple(aside)))
