@@ -41,6 +41,7 @@ class Host(Protocol):
     """What a session needs of its listener."""
 
     deliver: Deliver
+    on_listening: Callable[[str], None]
     counters: Counter[str]
     rate_log: RateLog
     sessions: dict[str, Session]
@@ -166,6 +167,8 @@ class Session(asyncio.BufferedProtocol):
                 self._write(mqtt.PINGRESP_BYTES)
             case mqtt.Subscribe():
                 self._write(mqtt.suback(self._version, packet.packet_id, [self._grant(*f) for f in packet.filters]))
+                if self.listens:
+                    self._listener.on_listening(self.dev)
             case mqtt.Unsubscribe():
                 if self._down in packet.filters:
                     self._down_qos = None

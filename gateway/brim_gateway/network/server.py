@@ -303,6 +303,10 @@ class NetworkServer:
         queue.append(_Queued(f_port, payload, expires_us))
         return True
 
+    def queued(self, dev: str) -> int:
+        """How many payloads wait for the next uplink of `dev`."""
+        return len(self._queues.get(dev, ()))
+
     @staticmethod
     def _drop_expired(queue: deque[_Queued], now_us: int) -> None:
         for entry in [entry for entry in queue if entry.expires_us <= now_us]:
