@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from tests.gateway.support import (
     make_config,
     mosquitto,
     output,
+    packets,
     reading,
     wait_until,
 )
@@ -156,29 +156,6 @@ class HalfDeadBroker:
                 if answer == "welcome and go":
                     connection.recv(4096)
                     connection.close()
-
-
-def packets(connection: socket.socket) -> Iterator[bytes]:
-    """The MQTT packets of a client, until it goes; b"" where it says nothing for a moment."""
-    buffer = b""
-    connection.settimeout(0.05)
-    while True:
-        try:
-            chunk = connection.recv(65_536)
-        except TimeoutError:
-            yield b""
-            continue
-        if not chunk:
-            return
-        buffer += chunk
-        while len(buffer) >= 2:
-            length, at = buffer[1] & 0x7F, 2
-            if buffer[1] & 0x80:
-                length, at = length | buffer[2] << 7, 3
-            if len(buffer) < at + length:
-                break
-            packet, buffer = buffer[: at + length], buffer[at + length :]
-            yield packet
 
 
 def test_what_a_broker_takes_at_once_is_never_exceeded(tmp_path: Path) -> None:
