@@ -46,7 +46,7 @@ def _about(one: dict[str, Any]) -> str:
 
 @app.command("test")
 def outputs_test(name: OutputArgument, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Connect as this output does, publish to two test topics, and read back. Exit code 1 where something must be mended.
+    """Connect as this output does, publish to two test topics, read back. Exit code 1: something must be mended.
 
     MQTT 3.1.1 cannot show a refusal: only what comes back proves that the broker took it.
 
