@@ -8,7 +8,7 @@ from tests.faults import fuzz_mqtt, fuzz_texts, fuzz_udp
 
 # word of --only -> its targets, each with its share of the inputs
 TARGETS: dict[str, tuple[tuple[type[Any], float], ...]] = {
-    "listener": ((fuzz_mqtt.ListenerParser, 0.22), (fuzz_mqtt.ListenerSession, 0.12), (fuzz_mqtt.ListenerLive, 0.01)),
+    "listener": ((fuzz_mqtt.ListenerParser, 0.2), (fuzz_mqtt.ListenerSession, 0.12), (fuzz_mqtt.ListenerLive, 0.03)),
     "udp": ((fuzz_udp.Udp, 0.15), (fuzz_udp.UdpLive, 0.05)),
     "control": ((fuzz_texts.Control, 0.05),),
     "config": ((fuzz_texts.ConfigText, 0.05),),

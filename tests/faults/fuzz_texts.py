@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from brim.wire.report import EVENTS, Reading, encode_report
+from brim.wire.report import EVENTS, NUMBER_STATUSES, Reading, encode_report
 from brim_gateway.config import parse
 from brim_gateway.control import ControlServer
 from brim_gateway.decoders.table import DECODERS
@@ -138,7 +138,7 @@ def decodes(name: str, payload: bytes) -> bool:
     except DecodeError:
         return False
     for one in decoded.readings:
-        assert (one.distance_mm is None) == (one.status not in ("ok", "unstable")), one
+        assert (one.distance_mm is None) == (one.status not in NUMBER_STATUSES), one
     return True
 
 

@@ -95,19 +95,21 @@ class MqttListener:
         self._proof_key = os.urandom(32)
         self._proven: dict[str, tuple[str, bytes]] = {}
         self._socket: socket.socket | None = None
-        self._accepting: list[asyncio.Task[None]] = []
+        self._accepting: asyncio.Task[None] | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._greeting: set[_Visitor] = set()
 
     def start(self, sock: socket.socket) -> None:
         """Serve on the bound, listening, non-blocking ``sock``; takes it over."""
         self._socket = sock
-        loop = asyncio.get_running_loop()
-        self._accepting = [loop.create_task(self._accept(sock)), loop.create_task(self._look_again())]
+        self._accepting = asyncio.get_running_loop().create_task(self._accept(sock))
 
     async def stop(self, grace_s: float = 2.0) -> None:
         """Take nothing more, let what was taken be committed and acknowledged, then close everything."""
         self.draining = True
-        tasks = self._accepting + [one.task for one in self._greeting if one.task is not None]
+        if self._look is not None:
+            self._look.cancel()
+        tasks = [task for task in (self._accepting, *(one.task for one in self._greeting)) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -177,6 +179,8 @@ class MqttListener:
             self._greeting.add(guest)
             guest.task = loop.create_task(self._greet(guest))
             guest.task.add_done_callback(partial(self._greeted, guest))
+        if self._door.waiting and self._look is None and not self.draining:
+            self._look = loop.call_later(LOOK_AGAIN_S, self._look_again)
 
     async def _greet(self, guest: _Visitor) -> None:
         loop = asyncio.get_running_loop()
@@ -211,21 +215,18 @@ class MqttListener:
         self._door.leave(guest)
         self._admit()
 
-    async def _look_again(self) -> None:
+    def _look_again(self) -> None:
         """While somebody waits, end what has been silent about itself: in its handshake, or without a good CONNECT."""
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(LOOK_AGAIN_S)
-            if not self._door.waiting:
-                continue
-            before = loop.time() - YIELD_S
-            for guest in [one for one in self._greeting if one.heard_at < before]:
-                if guest.task is not None:
-                    self.counters["yielded"] += 1
-                    guest.task.cancel()
-            for session in [one for one in self.open if one.silent_since is not None and one.silent_since < before]:
+        before = loop.time() - YIELD_S
+        for guest in [one for one in self._greeting if one.heard_at < before]:
+            if guest.task is not None:
                 self.counters["yielded"] += 1
-                session.abort()
+                guest.task.cancel()
+        for session in [one for one in self.open if one.silent_since is not None and one.silent_since < before]:
+            self.counters["yielded"] += 1
+            session.abort()
+        self._look = loop.call_later(LOOK_AGAIN_S, self._look_again) if self._door.waiting else None
 
     # Who is it
 
