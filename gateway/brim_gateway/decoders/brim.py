@@ -84,7 +84,7 @@ def _measured(reading: report.Reading) -> Measured:
 def _from_json(payload: bytes) -> Decoded:
     try:
         found = _decode_json(payload)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise DecodeError(f"JSON: {exc}") from None
     objects = found if isinstance(found, list) else [found]
     if not objects:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 MAX_PACKET_BYTES = 16 * 1024
 """What a broker may send us: a CONNACK with its properties is the largest."""
 
-UNSUPPORTED_VERSION, QUOTA_EXCEEDED = 0x84, 0x97
+UNSUPPORTED_VERSION, PACKET_TOO_LARGE, QUOTA_EXCEEDED = 0x84, 0x95, 0x97
 
 PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"

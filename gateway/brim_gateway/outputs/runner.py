@@ -109,6 +109,8 @@ class OutputRunner:
         self._stopping = asyncio.Event()
         self._settled = asyncio.Event()
         self._noted = place.cursor
+        # By row and part, until the cursor has passed: a broker may hang up on what it refuses, and is not asked again.
+        self._put_aside: dict[tuple[int, int], DeadLetter] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -223,18 +225,24 @@ class OutputRunner:
         link = self._link
         if link is None or link.lost.done() or self._stopping.is_set():
             return
-        room = link.room
+        room, settled = link.room, False
         while room > 0:
-            if not self._unsent and not self._begin_row():
-                break
+            if not self._unsent:
+                if not self._begin_row():
+                    break
+                settled = True
+                continue
             part = self._unsent.popleft()
             if link.fits(part.message):
                 self._waiting[link.publish(part.message)] = part
                 room -= 1
             else:
-                self._settle(part, 0x95)
+                self._settle(part, mqtt.PACKET_TOO_LARGE)
+                settled = True
         link.flush()
         self.status.in_flight = len(self._waiting)
+        if settled and self._sent and not self._sent[0].left:
+            self._advance()
 
     def _begin_row(self) -> bool:
         """Take up the next row's messages, unless the window is full of rows that are not known to be acknowledged."""
@@ -244,8 +252,12 @@ class OutputRunner:
         row, with_state = self._read.popleft()
         handing = _Handing(row.id, 0)
         for number, message in enumerate(row_messages(self._site, row, with_state, self._clock_us())):
-            handing.left += 1
-            self._unsent.append(_Part(message, number, handing))
+            refused = self._put_aside.get((row.id, number))
+            if refused is not None:
+                handing.letters += (refused,)
+            else:
+                handing.left += 1
+                self._unsent.append(_Part(message, number, handing))
         self._sent.append(handing)
         return True
 
@@ -324,6 +336,7 @@ class OutputRunner:
                 self._refusal = LinkLost(f"the broker refuses everything: {text}", refused=True)
                 return
             letter = DeadLetter(part.handing.row_id, part.number, part.message.topic, text, self._clock_us())
+            self._put_aside[letter.journal_id, letter.part] = letter
             part.handing.letters += (letter,)
             part.handing.left -= 1
 
@@ -337,6 +350,8 @@ class OutputRunner:
             self.status.acknowledged += not handing.letters
             self._unnoted.append(handing.row_id)
             letters += handing.letters
+            for letter in handing.letters:
+                self._put_aside.pop((letter.journal_id, letter.part), None)
         if self.status.cursor != before:
             urgent = 2 * len(self._unnoted) >= self.config.window
             self._store.note_progress(self.config.name, Progress(self.status.cursor, letters), urgent=urgent)
