@@ -1,15 +1,15 @@
-"""The relay benchmark in small: it is a test of delivery, never of speed."""
+"""The relay benchmark in small: tests of delivery and of the benchmark itself, never of speed."""
 
 from __future__ import annotations
 
-from brim_tools.bench.relay import BINS, measure
+import pytest
+from brim_tools.bench import speed
+from brim_tools.bench.relays import BARE, BRIDGE, BRIM, Candidate
 
 
-def test_everything_acknowledged_arrives_and_the_row_says_against_what() -> None:
-    result = measure(BINS * 100)
-    brim = [row for row in result["rows"] if row["relay"].startswith("brim")]
-    assert [row["relay"] for row in brim] == ["brim, MQTT 3.1.1", "brim, MQTT 5"]
-    for row in brim:
-        assert (row["readings"], row["lost"], row["repeats"]) == (BINS * 100, 0, 0)
-        assert row["readings_per_second"] > 0 and row["ratio_to_bare"] > 0
-    assert result["rows"][-1]["relay"].startswith("bare paho relay")
+@pytest.mark.parametrize("candidate", [*BRIM[:2], BARE, BRIDGE], ids=lambda candidate: candidate.name)
+def test_everything_acknowledged_arrives_once_and_unaltered(candidate: Candidate) -> None:
+    row = speed.run(candidate, 800)
+    assert (row["readings"], row["lost"], row["not_acknowledged"]) == (800, 0, 0)
+    assert (row["repeats"], row["altered"]) == (0, 0)
+    assert row["readings_per_second"] > 0 and row["peak_rss_mb"] > 0

@@ -23,6 +23,8 @@ from brim_gateway.store.outputs import Progress
 from brim_gateway.store.store import Store
 from brim_gateway.store.transaction import Quarantined, Transaction
 
+from tests.gateway.support import wait_until
+
 DEV = "f0b3d57ed0051f2a"
 
 
@@ -237,9 +239,8 @@ def test_a_full_disk_holds_what_was_submitted_until_there_is_room(tmp_path: Path
         await store.run(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
         held = store.submit(Transaction(readings=tuple(make(seq) for seq in range(2, 3_000))))
         small = store.submit(Transaction(readings=(make(3_000),)))
-        while store.health.last_fault is None:
-            await asyncio.sleep(0.01)
-        assert "full" in store.health.last_fault and store.health.newest_id == 1
+        fault = await asyncio.to_thread(wait_until, lambda: store.health.last_fault, "the disk's refusal")
+        assert "full" in fault and store.health.newest_id == 1
         with pytest.raises(StoreFault, match="full"):
             await store.run(lambda c: c.execute("CREATE TABLE t AS SELECT randomblob(1000000)"))
         await store.run(lambda _: None)

@@ -19,11 +19,12 @@ from brim.wire.command import encode_commands
 from brim.wire.ports import PORT_COMMAND, PORT_REPORT
 
 from brim_gateway.decoders.brim import Decoded
-from brim_gateway.decoders.table import DECODERS
 from brim_gateway.errors import DecodeError, StoreFault
 from brim_gateway.fleet.acks import acknowledgement, oldest_wanted
 from brim_gateway.fleet.directory import Directory
+from brim_gateway.fleet.strangers import Strangers
 from brim_gateway.ingest.arrival import to_reading
+from brim_gateway.ingest.decoding import decode
 from brim_gateway.model import Radio, Reading
 from brim_gateway.network.device import DeviceRow
 from brim_gateway.network.reception import Downlink, Reception, UplinkResult
@@ -39,8 +40,8 @@ log = logging.getLogger("brim.lorawan")
 COPY_WINDOW_S = 0.2
 ACK_LIVES_US = 10_000_000
 """Until the windows of this uplink are over: the next report brings a fresher acknowledgement."""
-STORE_QUEUE_MOST = 20_000
-"""Receptions beyond this wait for no commit: they are dropped unacknowledged, and counted."""
+WAITING_MOST = 20_000
+"""Receptions that wait for their commit, on a disk that is slow or full. Further ones are dropped unacknowledged."""
 UNANSWERED_MOST = 1_000
 KNOWN_MOST = 10_000
 
@@ -69,6 +70,7 @@ class _Batch:
     answers: list[str] = field(default_factory=list)
     reports: list[tuple[str, Decoded]] = field(default_factory=list)
     copies: int = 0
+    receptions: int = 0
 
 
 class LorawanIngest:
@@ -83,6 +85,7 @@ class LorawanIngest:
         *,
         clock_us: Callable[[], int],
         trust_time: bool,
+        strangers: Strangers | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -94,6 +97,7 @@ class LorawanIngest:
         self._reader = reader
         self._clock_us = clock_us
         self._trust_time = trust_time
+        self.strangers = strangers
         self._rate_log = RateLog(log)
         self._sent: dict[tuple[str, bytes], Downlink] = {}
         self._joined: set[str] = set()
@@ -101,6 +105,8 @@ class LorawanIngest:
         self._oldest: dict[tuple[str, int], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._faults = 0
+        self._waiting = 0
+        self._behind = False
 
     def on_pull(self, gateway: str) -> None:
         """A concentrator has opened its downlink path."""
@@ -108,8 +114,8 @@ class LorawanIngest:
 
     def on_push(self, gateway: str, receptions: Iterable[Reception], ack: Callable[[], None]) -> None:
         """``ack`` is called once everything in the datagram is committed; never if that fails."""
-        if self._store.waiting() > STORE_QUEUE_MOST:
-            self._refuse("store is behind", gateway)
+        if self._is_behind():
+            self.refused["store is behind"] += 1
             return
         now_us = self._clock_us()
         self.last_heard[gateway] = now_us
@@ -121,14 +127,27 @@ class LorawanIngest:
         if not (batch.readings or batch.devices or batch.quarantine or batch.copies):
             ack()
             return
+        self._waiting += batch.receptions
         self._spawn(self._commit(batch, ack))
+
+    def _is_behind(self) -> bool:
+        """Whether too much waits for the disk. Said once when it begins and once when it is over."""
+        behind = self._waiting >= (WAITING_MOST // 2 if self._behind else WAITING_MOST)
+        if behind and not self._behind:
+            log.error("%d receptions wait for the disk: further ones are not taken; bins keep them", self._waiting)
+        if self._behind and not behind:
+            log.warning("the disk has caught up; %d datagrams were not taken", self.refused["store is behind"])
+        self._behind = behind
+        return behind
 
     def _one(self, reception: Reception, now_us: int, batch: _Batch) -> None:
         self.counters["receptions"] += 1
+        batch.receptions += 1
         result = self.server.on_uplink(reception, now_us)
         self.counters[result.kind] += 1
         if result.kind == "refused":
             self._refuse(result.reason or "unknown", f"{result.dev or _claimed(reception.phy)} by {reception.gateway}")
+            self._note_stranger(result.reason, reception)
             return
         dev = result.dev or ""
         for row in result.updates:
@@ -143,6 +162,18 @@ class LorawanIngest:
         if result.answer_due:
             batch.answers.append(dev)
 
+    def _note_stranger(self, reason: str | None, reception: Reception) -> None:
+        """A device that is not registered: perhaps one that somebody forgot to."""
+        if self.strangers is None or reason not in ("unknown device", "unknown address"):
+            return
+        self.strangers.note(
+            "dev" if reason == "unknown device" else "dev_addr",
+            _claimed(reception.phy).rpartition(" ")[2],
+            link="lorawan",
+            via=reception.gateway,
+            why="not registered" if reason == "unknown device" else "no such address here",
+        )
+
     def _decode(self, result: UplinkResult, now_us: int, batch: _Batch) -> None:
         dev, reception = result.dev or "", result.reception
         record = self._directory.by_dev.get(dev)
@@ -152,7 +183,7 @@ class LorawanIngest:
         try:
             if record.decoder == "brim" and result.f_port != PORT_REPORT:
                 raise DecodeError(f"FPort {result.f_port} carries no report")
-            decoded = DECODERS[record.decoder](result.payload)
+            decoded = decode(record, result.payload)
         except DecodeError as exc:
             self.counters["quarantined"] += 1
             self._rate_log.note("undecodable frame", f"{dev}: {exc}")
@@ -185,6 +216,7 @@ class LorawanIngest:
         self._under_way.update(batch.devices.keys())
         faults = self._faults
         try:
+            # However late: a disk that refuses for a while costs time, and no reading.
             await self._store.submit(transaction)
         except StoreFault as exc:
             self._faults += 1
@@ -194,6 +226,8 @@ class LorawanIngest:
             self._under_way.subtract(batch.devices.keys())
             self._go_back(batch.devices)
             return
+        finally:
+            self._waiting -= batch.receptions
         self._under_way.subtract(batch.devices.keys())
         if batch.copies and self._faults != faults:
             # What they are copies of was under way before them, and may be what was not stored.

@@ -13,8 +13,11 @@ from brim_gateway.errors import StoreFault
 
 BUSY_MS = 5_000
 """How long the writer waits for a reader's lock; readers hold theirs for a second at most."""
+PAGE_BYTES = 1_024
+"""A commit of a few readings touches a few pages and writes them whole. A database of schema 1 keeps its own size."""
 CHECKPOINT_PAGES = 4_000
-"""The log is carried over into the file after so many pages (16 MB): what is written again and again goes over once."""
+"""The log is carried over into the file after so many pages (4 MB): what is written again and again goes over once. A
+log that still grows costs the file system a write of its own with each commit, so it is not to be larger."""
 
 
 def schema_files() -> list[tuple[int, str]]:
@@ -69,6 +72,7 @@ class Database:
             raise StoreFault(f"{self.path}: cannot be opened: {exc}") from exc
         try:
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise StoreFault(f"{self.path}: damaged ({verdict}); restore a backup")

@@ -14,8 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from brim_gateway.errors import StoreFault
@@ -100,13 +102,15 @@ class Store:
         self._rate_log = RateLog(log)
         self._jobs: deque[_Job] = deque()
         self._urgent: deque[_Job] = deque()
+        self._noted: deque[tuple[str, Progress]] = deque()
         self._progress: dict[str, Progress] = {}
         self._progress_since = 0.0
-        self._progress_urgent = False
+        self._hurry = False
         self._held_until = 0.0
         self._refusals = 0
         self._flushed_at = self._last_commit = time.monotonic()
-        self._wake = threading.Condition()
+        # Queues and flags are shared without a lock: each is changed in one step, and a ring is never missed.
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._sleeping = False
         self._stopping = False
         self._listener: tuple[asyncio.AbstractEventLoop, Listener] | None = None
@@ -140,17 +144,12 @@ class Store:
     def note_progress(self, output: str, progress: Progress, *, urgent: bool) -> None:
         """``output`` has handed over every row up to its cursor, except for the letters. Written with a commit within
         PROGRESS_LATEST_S; at once where it is ``urgent``. The listener is told when it is on disk."""
-        with self._wake:
-            if not self._progress:
-                self._progress_since = time.monotonic()
-            before = self._progress.get(output)
-            letters = before.letters + progress.letters if before is not None else progress.letters
-            self._progress[output] = Progress(progress.cursor, letters)
-            if urgent:
-                self._progress_urgent = True
-            # A sleeping writer has set no alarm for the first one; it is to set it, or to write now.
-            if before is None or urgent:
-                self._wake.notify()
+        self._noted.append((output, progress))
+        if urgent:
+            self._hurry = True
+        # A sleeping writer has set no alarm for it.
+        if self._sleeping or urgent:
+            self._ring()
 
     def listen(self, call: Listener) -> None:
         """``call(new rows, cursors now on disk)`` in the running loop after each commit that has either."""
@@ -179,19 +178,21 @@ class Store:
 
     def close(self) -> None:
         """Commit everything that was submitted, then close the file."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
+        self._stopping = True
+        self._ring()
         self._thread.join()
 
     def _enqueue(self, queue: deque[_Job], job: _Job) -> None:
         queue.append(job)
         # The writer sets `_sleeping` before it looks at the queues: either it sees the job or it is woken here.
         if self._sleeping or queue is self._urgent or len(queue) == COMPANY_ENOUGH:
-            with self._wake:
-                self._wake.notify()
+            self._ring()
         if not self._thread.is_alive():
             self._close_queues()
+
+    def _ring(self) -> None:
+        self._sleeping = False
+        self._bell.put(None)
 
     # The writer thread.
 
@@ -202,8 +203,7 @@ class Store:
                 self._alone(self._urgent.popleft())
             held = time.monotonic() < self._held_until and not stopping
             batch = [] if held else [self._jobs.popleft() for _ in range(min(len(self._jobs), BATCH_MOST))]
-            if batch or self._progress or stopping or self._flush_due():
-                self._commit(batch, flush=stopping or self._flush_due())
+            self._commit(batch, flush=stopping or self._flush_due())
             if stopping and (not self._jobs or self._refusals):
                 break
         self._close_queues()
@@ -212,29 +212,42 @@ class Store:
 
     def _gather(self) -> bool:
         """Wait until there is something to write, then for company. True: the store is closing."""
-        with self._wake:
-            while not self._stopping and not self._urgent:
-                self._sleeping = True
-                left = self._nothing_until()
-                if left is not None and left <= 0:
+        while not self._stopping and not self._urgent:
+            self._sleeping = True
+            self._take_noted()
+            left = self._nothing_until()
+            if left is not None and left <= 0:
+                break
+            self._wait(left)
+        self._sleeping = False
+        if self._jobs and time.monotonic() - self._last_commit < 10 * self._linger_s:
+            until = time.monotonic() + self._linger_s
+            while not (self._stopping or self._urgent or self._hurry):
+                left = until - time.monotonic()
+                if left <= 0 or len(self._jobs) >= COMPANY_ENOUGH:
                     break
-                self._wake.wait(left)
-            self._sleeping = False
-            if self._jobs and time.monotonic() - self._last_commit < 10 * self._linger_s:
-                until = time.monotonic() + self._linger_s
-                while not (self._stopping or self._urgent or self._progress_urgent):
-                    left = until - time.monotonic()
-                    if left <= 0 or len(self._jobs) >= COMPANY_ENOUGH:
-                        break
-                    self._wake.wait(left)
-            return self._stopping
+                self._wait(left)
+        return self._stopping
+
+    def _wait(self, seconds: float | None) -> None:
+        """Until somebody rings, or so long. Earlier for nothing is fine."""
+        with suppress(Empty):
+            self._bell.get(timeout=seconds)
+
+    def _take_noted(self) -> None:
+        while self._noted:
+            name, new = self._noted.popleft()
+            if not self._progress:
+                self._progress_since = time.monotonic()
+            old = self._progress.get(name)
+            self._progress[name] = new if old is None else Progress(new.cursor, old.letters + new.letters)
 
     def _nothing_until(self) -> float | None:
         """Seconds until there will be something to write; ≤ 0: now; None: only what comes can tell."""
         now = time.monotonic()
         held_s = self._held_until - now
         due = []
-        if self._jobs or (self._progress and self._progress_urgent):
+        if self._jobs or (self._progress and self._hurry):
             due.append(held_s)
         if self._progress:
             due.append(max(held_s, self._progress_since + PROGRESS_LATEST_S - now))
@@ -261,10 +274,10 @@ class Store:
         self._post([job], [], {})
 
     def _commit(self, batch: list[_Job], *, flush: bool) -> None:
-        with self._wake:
-            progress, self._progress = self._progress, {}
-            self._progress_urgent = False
         started = time.monotonic()
+        progress = self._progress_due(started)
+        if not (batch or progress or flush):
+            return
         self.health.busy_since = started
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -278,15 +291,24 @@ class Store:
             self._connection.execute("COMMIT")
         except Exception as exc:  # noqa: BLE001 - whatever it is, the writer goes on and nobody is told "stored"
             self._roll_back()
-            self._put_back(progress)
             self._refused(batch, exc)
         else:
             if flush:
                 self._flushed()
+            for name in progress:
+                del self._progress[name]
             self._stands(batch, progress)
         self._last_commit = time.monotonic()
         self.health.last_commit_s = self._last_commit - started
         self.health.busy_since = None
+
+    def _progress_due(self, now: float) -> dict[str, Progress]:
+        """What is to be written of the outputs' progress now: each time costs a page."""
+        self._take_noted()
+        if not (self._hurry or self._stopping or now - self._progress_since >= PROGRESS_LATEST_S):
+            return {}
+        self._hurry = False
+        return dict(self._progress)
 
     def _apply(self, transaction: Transaction) -> Committed:
         result = Committed()
@@ -333,14 +355,6 @@ class Store:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self._journal.rolled_back()
-
-    def _put_back(self, progress: dict[str, Progress]) -> None:
-        """What outputs have noted meanwhile is newer."""
-        with self._wake:
-            for name, older in progress.items():
-                newer = self._progress.get(name, Progress(older.cursor))
-                self._progress[name] = Progress(newer.cursor, older.letters + newer.letters)
-            self._progress_since = time.monotonic()
 
     def _flushed(self) -> None:
         self._journal.states.flushed(self._journal.newest_id)

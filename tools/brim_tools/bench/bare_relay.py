@@ -15,7 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 def main(south_port: int, north_port: int) -> None:
     north = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="bare-north")
     north.max_inflight_messages_set(100)
-    north.connect("127.0.0.1", north_port)
+    north.connect_async("127.0.0.1", north_port)  # also while nobody listens there
     north.loop_start()
     south = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="bare-south", clean_session=False)
 

@@ -39,24 +39,47 @@ def wakes(
 
 @app.command()
 def relay(
-    readings: Annotated[int, typer.Option(min=80, help="Readings per row.")] = 50_000,
+    only: Annotated[
+        str, typer.Option(help="Of speed,paced,drain,memory,outage,crashes, with commas; all without it.")
+    ] = "",
+    readings: Annotated[int, typer.Option(min=800, help="Readings per row of speed.")] = 50_000,
+    seconds: Annotated[float, typer.Option(min=2, help="Seconds per row of paced.")] = 20.0,
+    backlog: Annotated[int, typer.Option(min=1_000, help="Readings in the backlog of drain.")] = 330_000,
+    memory_readings: Annotated[int, typer.Option(min=6_400, help="Readings over which memory is flat.")] = 1_000_000,
+    away_s: Annotated[float, typer.Option("--away", min=2, help="Seconds that the north is away in outage.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="What the history of crashes is drawn from.")] = 1,
+    crashes: Annotated[int, typer.Option(min=1, help="Crashes in the history.")] = 200,
+    protocol: Annotated[str, typer.Option(help="MQTT of the output outside of speed: 5 or 3.1.1.")] = "5",
+    lying_disk: Annotated[
+        bool, typer.Option("--lying-disk", help="fsync does nothing: the history must then find losses.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """MQTT in, MQTT out: Brim, durable, beside the bare relay that keeps nothing, in one run on one broker.
+    """The gateway beside other relays: speed, latency, drain, memory, an outage, and a history of crashes that loses nothing.
 
-    Example: python -m brim_tools.bench relay --json
+    Exit code 1 where a reading was lost, or repeated more often than promised. Times are figures, not verdicts.
+
+    Example: python -m brim_tools.bench relay --only crashes --crashes 20 --json
     """
     import json
 
-    from brim_tools.bench.relay import measure
+    from brim_tools.bench import relay as bench
+    from brim_tools.bench import report
 
-    result = measure(readings)
-    if as_json:
-        print(json.dumps(result))
-        return
-    print(f"{result['bins']} bins, {result['outstanding']} outstanding, broker {result['broker']}")
-    for row in result["rows"]:
-        print(
-            f"{row['relay']:32} {row['readings_per_second']:7} /s  {row['ratio_to_bare']:5.2f} of bare"
-            f"  {row['cpu_s_per_100k']:5} CPU s/100k  lost {row['lost']}  ack p99 {row['ack_p99_ms']} ms"
+    parts = tuple(part.strip() for part in only.split(",") if part.strip()) or tuple(bench.PARTS)
+    if unknown := set(parts) - set(bench.PARTS):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(bench.PARTS)}")
+    if protocol not in ("5", "3.1.1"):
+        raise typer.BadParameter("--protocol is 5 or 3.1.1")
+    bench.end_cleanly()
+    try:
+        result = bench.measure(
+            parts,
+            bench.Wanted(readings, seconds, backlog, memory_readings, away_s, seed, crashes, protocol, lying_disk),
         )
+    except (RuntimeError, OSError) as fault:
+        typer.echo(f"bench relay: {fault}", err=True)
+        raise SystemExit(1) from None
+    print(json.dumps(result) if as_json else "\n".join(report.lines(result)))
+    if bench.broken(result):
+        raise SystemExit(1)
