@@ -104,7 +104,13 @@ class Gateway:
         trust_time = config.udp is not None and config.udp.trust_time
         server = NetworkServer(devices, random_bytes=os.urandom, trust_concentrator_clock=trust_time)
         self.lorawan = LorawanIngest(
-            server, self.store, self.directory, self.reader, clock_us=clock_us, trust_time=trust_time
+            server,
+            self.store,
+            self.directory,
+            self.reader,
+            clock_us=clock_us,
+            trust_time=trust_time,
+            desk=self.desk,
         )
         self.directory.replace(registry.all_bins(self.reader))
         self._warn(devices)
@@ -152,6 +158,7 @@ class Gateway:
                 tls=self._tls,
                 max_connections=config.mqtt_listener.max_connections,
             )
+            self.listener.on_subscribed = self._hand_over_commands
             self.listener.start(sock)
         if config.udp is not None:
             self.udp = SemtechUdp(
@@ -172,6 +179,7 @@ class Gateway:
         if self.listener is not None:
             await self.listener.stop()
         await self.lorawan.settle()
+        await self.desk.settle()
         if self.udp is not None:
             self.udp.close()
         await self._control.stop()
@@ -214,6 +222,13 @@ class Gateway:
 
     async def commanded(self) -> None:
         await self.desk.refresh()
+        for dev in self.desk.devices():
+            self._hand_over_commands(dev)
+
+    def _hand_over_commands(self, dev: str) -> None:
+        """To a Wi-Fi bin that is connected; a LoRaWAN bin gets them when it next speaks."""
+        if self.listener is not None:
+            self.desk.hand_over(dev, self.listener.send)
 
     def certificates(self) -> list[dict[str, Any]]:
         """When the certificates in use end, as of the last look."""

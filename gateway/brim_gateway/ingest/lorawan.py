@@ -22,6 +22,7 @@ from brim_gateway.decoders.brim import Decoded
 from brim_gateway.errors import DecodeError, StoreFault
 from brim_gateway.fleet.acks import acknowledgement, oldest_wanted
 from brim_gateway.fleet.directory import Directory
+from brim_gateway.fleet.queue import Command, CommandDesk
 from brim_gateway.fleet.strangers import Strangers
 from brim_gateway.ingest.arrival import to_reading
 from brim_gateway.ingest.decoding import decode
@@ -86,6 +87,7 @@ class LorawanIngest:
         clock_us: Callable[[], int],
         trust_time: bool,
         strangers: Strangers | None = None,
+        desk: CommandDesk | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -98,6 +100,8 @@ class LorawanIngest:
         self._clock_us = clock_us
         self._trust_time = trust_time
         self.strangers = strangers
+        self.desk = desk
+        self._commanded: dict[str, tuple[Command, int]] = {}
         self._rate_log = RateLog(log)
         self._sent: dict[tuple[str, bytes], Downlink] = {}
         self._joined: set[str] = set()
@@ -238,6 +242,7 @@ class LorawanIngest:
             for dev, decoded in batch.reports:
                 self._queue_ack(dev, decoded)
             for dev in batch.answers:
+                self._queue_command(dev)
                 await self._send(self.server.answer(dev, self._clock_us()))
 
     def _go_back(self, devs: Iterable[str]) -> None:
@@ -274,6 +279,27 @@ class LorawanIngest:
             self.counters["acks_queued"] += 1
             self._joined.discard(dev)
 
+    def _queue_command(self, dev: str) -> None:
+        """Give the operator's oldest command to the network server, for this answer only: what does not go out with it
+        stays at the desk."""
+        command = self.desk.due(dev) if self.desk is not None else None
+        if command is None:
+            return
+        now_us = self._clock_us()
+        given = self._commanded.get(dev)
+        if given is not None and given[0].id == command.id and given[1] > now_us:
+            return  # the server still has it from the uplink before
+        until_us = min(command.expires_us, now_us + ACK_LIVES_US)
+        if self.server.queue(dev, command.f_port, command.payload, now_us, until_us):
+            self._commanded[dev] = (command, until_us)
+            if len(self._commanded) > KNOWN_MOST:
+                self._commanded.pop(next(iter(self._commanded)))
+
+    def _carried(self, downlink: Downlink) -> Command | None:
+        """The operator's command in a downlink."""
+        command, _ = self._commanded.get(downlink.dev, (None, 0))
+        return command if command and downlink.carries == (command.f_port, command.payload) else None
+
     async def _send(self, downlink: Downlink | None) -> None:
         """Commit the counter that the downlink uses, then send it."""
         if downlink is None or self.sender is None:
@@ -291,6 +317,8 @@ class LorawanIngest:
             self.counters["no_path"] += 1
             return
         self.counters["downlinks"] += 1
+        if self.desk is not None and (command := self._carried(downlink)) is not None:
+            self.desk.sent(command)
         self._sent[downlink.gateway, token] = downlink
         if len(self._sent) > UNANSWERED_MOST:
             self._sent.pop(next(iter(self._sent)))
@@ -306,6 +334,10 @@ class LorawanIngest:
         again = self.server.on_tx_ack(downlink, error, self._clock_us())
         if again is not None:
             self._spawn(self._send(again))
+            return
+        command = self._carried(downlink)
+        if command is not None and self.desk is not None and error not in (None, "NONE"):
+            self.desk.put_back(command)
 
     async def settle(self) -> None:
         """Wait for the commits and answers under way."""

@@ -86,6 +86,7 @@ class MqttListener:
         self._credentials = credentials
         self._tls = tls
         self.strangers = strangers
+        self.on_subscribed: Callable[[str], None] | None = None
         self._door: Door[_Visitor] = Door(max_connections, max_handshakes)
         self._hashers = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="brim-password")
         self._hashes_waiting = 0

@@ -47,6 +47,7 @@ class Host(Protocol):
     open: set[Session]
     draining: bool
     read_buffer: memoryview
+    on_subscribed: Callable[[str], None] | None
 
     async def authenticate(self, common_name: str | None, connect: mqtt.Connect, peer: str) -> str: ...
 
@@ -312,6 +313,9 @@ class Session(asyncio.BufferedProtocol):
             self._listener.rate_log.note("subscription refused", f"{self.dev}: {topic!r}")
             return mqtt.NOT_AUTHORIZED
         self._down_qos = min(qos, 1)
+        if self._listener.on_subscribed is not None and self.dev is not None:
+            # After the SUBACK: a command must not come before it.
+            asyncio.get_running_loop().call_soon(self._listener.on_subscribed, self.dev)
         return self._down_qos
 
     # Outgoing

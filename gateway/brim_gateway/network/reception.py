@@ -58,7 +58,8 @@ class UplinkResult:
 
 @dataclass(frozen=True, slots=True)
 class Downlink:
-    """A frame for the packet forwarder of `gateway`. Commit `updates` before sending `txpk`; `key` is for TX_ACK."""
+    """A frame for the packet forwarder of `gateway`. Commit `updates` before sending `txpk`; `key` is for TX_ACK;
+    `carries` is the queued (port, payload) in it."""
 
     dev: str
     gateway: str
@@ -67,3 +68,4 @@ class Downlink:
     key: int
     window: int = 1
     airtime_us: int = 0
+    carries: tuple[int, bytes] | None = None

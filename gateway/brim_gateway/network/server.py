@@ -364,7 +364,8 @@ class NetworkServer:
         key = self._next_key
         self._next_key += 1
         self._in_flight[key] = flight
-        return Downlink(row.dev, window.gateway, window.txpk(flight.phy), (row,), key, window.number, airtime)
+        carries = None if flight.queued is None else (flight.queued.f_port, flight.queued.payload)
+        return Downlink(row.dev, window.gateway, window.txpk(flight.phy), (row,), key, window.number, airtime, carries)
 
     def on_tx_ack(self, downlink: Downlink, error: str | None, now_us: int) -> Downlink | None:
         """The forwarder's verdict (None or "NONE" is good). A refused frame is given again, unchanged, for the next
