@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -17,21 +18,23 @@ from brim_gateway.certificates import expiries
 from brim_gateway.clock import Clock
 from brim_gateway.config import Address, Config, MqttListenerConfig, OutputConfig
 from brim_gateway.control import ControlServer
-from brim_gateway.errors import ConfigInvalid
+from brim_gateway.errors import ConfigInvalid, StoreFault
 from brim_gateway.fleet.directory import Directory
 from brim_gateway.fleet.enrol import exceptions_of
 from brim_gateway.fleet.queue import CommandDesk
+from brim_gateway.fleet.strangers import Strangers
+from brim_gateway.ingest.arrival import GATEWAY, UNSYNCHRONISED
 from brim_gateway.ingest.lorawan import LorawanIngest
 from brim_gateway.ingest.mqtt_listener import MqttListener
 from brim_gateway.ingest.semtech_udp import SemtechUdp
 from brim_gateway.ingest.wifi import WifiIngest
-from brim_gateway.model import BinRecord, iso_utc
+from brim_gateway.model import BinRecord
 from brim_gateway.network.device import DeviceRow
 from brim_gateway.network.server import NetworkServer
 from brim_gateway.outputs.outputs import Outputs
-from brim_gateway.outputs.runner import OutputRunner
 from brim_gateway.ratelog import RateLog
-from brim_gateway.store import journal, outputs, registry, retention
+from brim_gateway.status import status_of
+from brim_gateway.store import journal, registry
 from brim_gateway.store.retention import Limits
 from brim_gateway.store.store import Store
 from brim_gateway.upkeep import Upkeep
@@ -40,8 +43,8 @@ from brim_gateway.verbs import Verbs
 log = logging.getLogger("brim")
 T = TypeVar("T")
 
-STUCK_S = 10.0
-"""A commit under way for longer than this is no slow disk but a dead one."""
+SETTLE_S = 2.0
+"""For what is under way at the stop."""
 
 
 def listen_tcp(address: Address) -> socket.socket:
@@ -89,6 +92,7 @@ class Gateway:
         self.listener: MqttListener | None = None
         self.udp: SemtechUdp | None = None
         self._web: Any = None
+        self._sending: set[asyncio.Task[None]] = set()
         self._passwords = _passwords(config.outputs)
         self._tls = listener_tls(config.mqtt_listener) if config.mqtt_listener else None
         self.store = Store(config.database, config.linger_ms / 1000)
@@ -99,10 +103,17 @@ class Gateway:
         limits = Limits(config.keep_days, config.keep_max_mb << 20)
         self.upkeep = Upkeep(self.store, self.clock, limits, lambda: expiries(self.config))
         self.desk = CommandDesk(self.store.run, clock_us)
-        self.wifi = WifiIngest(self.store, self.directory, clock_us, RateLog(logging.getLogger("brim.wifi")))
+        self._strangers = Strangers(clock_us)
+        wifi_log = RateLog(logging.getLogger("brim.wifi"))
+        self.wifi = WifiIngest(self.store, self.directory, clock_us, wifi_log, self._time_source)
         devices = registry.all_devices(self.reader)
         trust_time = config.udp is not None and config.udp.trust_time
-        server = NetworkServer(devices, random_bytes=os.urandom, trust_concentrator_clock=trust_time)
+        server = NetworkServer(
+            devices,
+            random_bytes=os.urandom,
+            trust_concentrator_clock=trust_time,
+            clock_trusted=lambda: trust_time or self.clock.trusted(),
+        )
         self.lorawan = LorawanIngest(
             server,
             self.store,
@@ -110,11 +121,16 @@ class Gateway:
             self.reader,
             clock_us=clock_us,
             trust_time=trust_time,
+            strangers=self._strangers,
             desk=self.desk,
+            source=self._time_source,
         )
         self.directory.replace(registry.all_bins(self.reader))
         self._warn(devices)
         self._control = ControlServer(config.control_socket, Verbs(self))
+
+    def _time_source(self) -> str:
+        return GATEWAY if self.clock.trusted() else UNSYNCHRONISED
 
     def _warn(self, devices: Iterable[DeviceRow]) -> None:
         """The exceptions in the registry and the configuration, loudly, at each start."""
@@ -157,8 +173,10 @@ class Gateway:
                 self.wifi.credentials,
                 tls=self._tls,
                 max_connections=config.mqtt_listener.max_connections,
+                max_handshakes=config.mqtt_listener.max_handshakes,
+                strangers=self._strangers,
+                on_listening=self._on_listening,
             )
-            self.listener.on_subscribed = self._hand_over_commands
             self.listener.start(sock)
         if config.udp is not None:
             self.udp = SemtechUdp(
@@ -178,8 +196,7 @@ class Gateway:
         """Shut the doors, finish what came in, hand on what is in flight, close the file."""
         if self.listener is not None:
             await self.listener.stop()
-        await self.lorawan.settle()
-        await self.desk.settle()
+        await self.lorawan.settle(SETTLE_S)
         if self.udp is not None:
             self.udp.close()
         await self._control.stop()
@@ -190,6 +207,8 @@ class Gateway:
             await self.outputs.stop()
         self.reader.close()
         await asyncio.to_thread(self.store.close)
+        # What a full disk held back has its answer now.
+        await self.lorawan.settle(SETTLE_S)
 
     async def replace_outputs(self, wanted: tuple[OutputConfig, ...]) -> None:
         """Bring the running outputs in line with ``wanted``; raises ConfigInvalid before anything has changed."""
@@ -212,9 +231,11 @@ class Gateway:
             self.store.forget_state(gone.bin)
         for device in devices:
             self.lorawan.server.put_device(device)
+        for dev in self.directory.by_dev:
+            self._strangers.forget(dev)
 
     def strangers(self) -> list[dict[str, Any]]:
-        return []
+        return self._strangers.listing()
 
     async def retry_letters(self, output: str) -> dict[str, Any]:
         assert self.outputs is not None
@@ -223,77 +244,28 @@ class Gateway:
     async def commanded(self) -> None:
         await self.desk.refresh()
         for dev in self.desk.devices():
-            self._hand_over_commands(dev)
+            await self._send_commands(dev)
 
-    def _hand_over_commands(self, dev: str) -> None:
-        """To a Wi-Fi bin that is connected; a LoRaWAN bin gets them when it next speaks."""
-        if self.listener is not None:
-            self.desk.hand_over(dev, self.listener.send)
+    def _on_listening(self, dev: str) -> None:
+        if self.desk.due(dev) is not None:
+            task = asyncio.get_running_loop().create_task(self._send_commands(dev))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    async def _send_commands(self, dev: str) -> None:
+        """To a Wi-Fi bin that listens; a LoRaWAN bin is sent its own after its next uplink."""
+        while self.listener is not None and (command := self.desk.due(dev)) is not None:
+            if not self.listener.send(dev, command.payload):
+                return
+            with contextlib.suppress(StoreFault):  # it stays in the table, and is sent once more
+                await self.desk.sent(command)
 
     def certificates(self) -> list[dict[str, Any]]:
         """When the certificates in use end, as of the last look."""
         return self.upkeep.certificates
 
     def status(self) -> dict[str, Any]:
-        """What is going on, JSON-ready and without secrets."""
-        health = self.store.health
-        return {
-            "site": self.config.site,
-            "running": True,
-            "healthy": self.store.stuck_for_s() < STUCK_S and health.last_fault is None,
-            "since": iso_utc(self.started_us),
-            "addresses": self.addresses,
-            "bins": len(self.directory.by_dev),
-            "journal": {
-                "rows": health.newest_id,
-                "new": health.readings_new,
-                "repeated": health.readings_repeated,
-                "commits": health.commits,
-                "last_commit_ms": round(health.last_commit_s * 1000, 2),
-                "fault": health.last_fault,
-                "bytes": retention.used_bytes(self.reader),
-                "waiting": self.store.waiting(),
-                "dropped_unsent": self.upkeep.dropped_unsent,
-            },
-            "clock": {"trusted": self.clock.trusted(), "why": self.clock.why_not()},
-            "strangers": len(self.strangers()),
-            "mqtt": dict(self.listener.counters) if self.listener else None,
-            "wifi_connected": len(self.listener.sessions) if self.listener else 0,
-            "wifi": dict(self.wifi.counters),
-            "udp": dict(self.udp.counters) if self.udp else None,
-            "lorawan": dict(self.lorawan.counters),
-            "refused": dict(self.lorawan.refused),
-            "outputs": [self.output_view(one) for one in self.outputs.runners.values()] if self.outputs else [],
-        }
-
-    def last_contacts(self) -> list[tuple[str, int]]:
-        """(bin, UTC microseconds of the arrival of its last reading)."""
-        return [(state.bin, state.received_us) for state in self.store.states()]
-
-    def output_view(self, runner: OutputRunner) -> dict[str, Any]:
-        """One output for people and scripts."""
-        status = runner.status
-        waiting = max(0, self.store.health.newest_id - status.cursor)
-        oldest_us = self._oldest_us(status.cursor) if waiting else None
-        return {
-            "name": status.name,
-            "connected": status.connected,
-            "protocol": status.protocol,
-            "waiting": waiting,
-            "oldest_s": None if oldest_us is None else max(0, (self.clock.now_us() - oldest_us) // 1_000_000),
-            "acknowledged": status.acknowledged,
-            "refused": status.refused,
-            "dead_letters": outputs.letters_count(self.reader, status.name),
-            "in_flight": status.in_flight,
-            "reconnects": status.reconnects,
-            "last_fault": status.last_fault,
-        }
-
-    def _oldest_us(self, cursor: int) -> int | None:
-        """When the first row after ``cursor`` arrived."""
-        oldest = "SELECT received_us FROM journal WHERE id > ? ORDER BY id LIMIT 1"
-        row = self.reader.execute(oldest, (cursor,)).fetchone()
-        return None if row is None else int(row[0])
+        return status_of(self)
 
 
 def _where(sock: socket.socket) -> str:

@@ -125,6 +125,7 @@ class _Host:
         self.draining = False
         self.read_buffer = memoryview(bytearray(16))
         self.deliver: Deliver = self._deliver
+        self.on_listening = lambda dev: None
         self._loop = loop
 
     def _deliver(self, dev: str, payloads: list[bytes]) -> asyncio.Future[Any]:

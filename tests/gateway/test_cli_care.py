@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import ssl
@@ -107,8 +108,8 @@ def test_the_daemon_knows_the_commands_that_were_kept_while_it_was_away(site: Si
         due = gateway.gateway.desk.due(kept["dev"])
         assert due is not None and due.payload == b"\x0a\x01"
         second = site.objects("command", "send", "L-1", "0b")
-        gateway.loop.call_soon_threadsafe(gateway.gateway.desk.sent, due)
-        wait_until(lambda: site.objects("command", "list") == [second], "what was sent is struck out")
+        asyncio.run_coroutine_threadsafe(gateway.gateway.desk.sent(due), gateway.loop).result(10)
+        assert site.objects("command", "list") == [second]
         after = gateway.gateway.desk.due(kept["dev"])
         assert after is not None and after.payload == b"\x0b"
     assert site.objects("command", "list") == [second]

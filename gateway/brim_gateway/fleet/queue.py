@@ -6,7 +6,6 @@ again, so a command must bear being done twice (all of ours do).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
@@ -15,7 +14,7 @@ from typing import Any
 
 from brim.wire.ports import PORT_COMMAND
 
-from brim_gateway.errors import GatewayError, RegistryError
+from brim_gateway.errors import RegistryError
 from brim_gateway.model import BinRecord, iso_utc
 
 log = logging.getLogger("brim.commands")
@@ -116,7 +115,6 @@ class CommandDesk:
         self._run = run
         self._clock_us = clock_us
         self._by_dev: dict[str, list[Command]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def refresh(self) -> None:
         """Read the table again: at the start and after every verb that changed it."""
@@ -135,12 +133,7 @@ class CommandDesk:
         """Those that something waits for."""
         return list(self._by_dev)
 
-    def hand_over(self, dev: str, send: Callable[[str, bytes], bool]) -> None:
-        """Everything that is due to ``dev``, oldest first, as long as ``send(dev, payload)`` takes it."""
-        while (command := self.due(dev)) is not None and send(dev, command.payload):
-            self.sent(command)
-
-    def sent(self, command: Command) -> None:
+    async def sent(self, command: Command) -> None:
         """Strike it out; the next of that device is due at once."""
         left = [one for one in self._by_dev.get(command.dev, []) if one.id != command.id]
         if left:
@@ -154,31 +147,18 @@ class CommandDesk:
             remove(connection, [command.id])
             drop_expired(connection, now_us)
 
-        self._spawn(strike_out, f"command {command.id} was sent and could not be struck out: a restart sends it again")
+        await self._run(strike_out)
 
-    def put_back(self, command: Command) -> None:
-        """The concentrator took it and then refused to send it: it waits as before."""
+    async def put_back(self, command: Command) -> None:
+        """A concentrator took it and then refused to send it: it waits as before, in its old place."""
         self._by_dev[command.dev] = [command, *self._by_dev.get(command.dev, [])]
         log.info("command %d was not sent to %s after all", command.id, command.dev)
         row = (command.id, command.dev, command.f_port, command.payload, command.created_us, command.expires_us)
-
-        def keep(connection: sqlite3.Connection) -> None:
-            connection.execute(f"INSERT OR IGNORE INTO commands ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)  # noqa: S608
-
-        self._spawn(keep, f"command {command.id} could not be kept: a restart forgets it")
-
-    async def settle(self) -> None:
-        """Wait for what is being written."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def _spawn(self, work: Callable[[sqlite3.Connection], None], otherwise: str) -> None:
-        async def write() -> None:
-            try:
-                await self._run(work)
-            except GatewayError as exc:
-                log.warning("%s: %s", otherwise, exc)
-
-        task = asyncio.get_running_loop().create_task(write())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._run(
+            lambda connection: (
+                connection.execute(
+                    f"INSERT OR IGNORE INTO commands ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+                    row,
+                ).rowcount
+            )
+        )

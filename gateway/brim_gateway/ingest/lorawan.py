@@ -7,6 +7,7 @@ commit its counter → send it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections import Counter
@@ -24,7 +25,7 @@ from brim_gateway.fleet.acks import acknowledgement, oldest_wanted
 from brim_gateway.fleet.directory import Directory
 from brim_gateway.fleet.queue import Command, CommandDesk
 from brim_gateway.fleet.strangers import Strangers
-from brim_gateway.ingest.arrival import to_reading
+from brim_gateway.ingest.arrival import CONCENTRATOR, GATEWAY, to_reading
 from brim_gateway.ingest.decoding import decode
 from brim_gateway.model import Radio, Reading
 from brim_gateway.network.device import DeviceRow
@@ -39,6 +40,8 @@ from brim_gateway.store.transaction import Quarantined, Transaction
 log = logging.getLogger("brim.lorawan")
 
 COPY_WINDOW_S = 0.2
+COMMAND_LIVES_US = 1_000_000
+"""A command goes with the answer that is chosen now; otherwise the desk gives it out again."""
 ACK_LIVES_US = 10_000_000
 """Until the windows of this uplink are over: the next report brings a fresher acknowledgement."""
 WAITING_MOST = 20_000
@@ -75,7 +78,8 @@ class _Batch:
 
 
 class LorawanIngest:
-    """One for the daemon. ``clock_us`` is UTC; ``reader`` is the loop's own read-only connection."""
+    """One for the daemon. ``clock_us`` is UTC, and ``source()`` says whose clock that is; ``reader`` is the loop's own
+    read-only connection; ``desk`` has the operator's commands."""
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class LorawanIngest:
         trust_time: bool,
         strangers: Strangers | None = None,
         desk: CommandDesk | None = None,
+        source: Callable[[], str] = lambda: GATEWAY,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -100,8 +105,10 @@ class LorawanIngest:
         self._clock_us = clock_us
         self._trust_time = trust_time
         self.strangers = strangers
-        self.desk = desk
-        self._commanded: dict[str, tuple[Command, int]] = {}
+        self._desk = desk
+        # The operator's command in a bin's last downlink: the forwarder may refuse it yet. As many as bins.
+        self._given: dict[str, Command] = {}
+        self._source = source
         self._rate_log = RateLog(log)
         self._sent: dict[tuple[str, bytes], Downlink] = {}
         self._joined: set[str] = set()
@@ -202,7 +209,7 @@ class LorawanIngest:
                 record,
                 received_us=now_us,
                 heard_us=result.heard_us,
-                time_source="concentrator" if self._trust_time and reception.time_us is not None else "gateway",
+                time_source=CONCENTRATOR if self._trust_time and reception.time_us is not None else self._source(),
                 # A device without numbers of its own: its session and frame counter name the reading, unless the
                 # counter is forgotten; then the journal numbers it.
                 epoch=0 if result.volatile else result.session or 0,
@@ -242,8 +249,13 @@ class LorawanIngest:
             for dev, decoded in batch.reports:
                 self._queue_ack(dev, decoded)
             for dev in batch.answers:
-                self._queue_command(dev)
-                await self._send(self.server.answer(dev, self._clock_us()))
+                command = self._queue_command(dev)
+                sent = await self._send(self.server.answer(dev, self._clock_us()))
+                self._given.pop(dev, None)
+                if sent and command is not None and self._desk is not None:
+                    self._given[dev] = command
+                    with contextlib.suppress(StoreFault):  # it stays in the table, and is sent once more
+                        await self._desk.sent(command)
 
     def _go_back(self, devs: Iterable[str]) -> None:
         """Let the network server forget what was not stored, so that it is new when it comes again.
@@ -279,49 +291,36 @@ class LorawanIngest:
             self.counters["acks_queued"] += 1
             self._joined.discard(dev)
 
-    def _queue_command(self, dev: str) -> None:
-        """Give the operator's oldest command to the network server, for this answer only: what does not go out with it
-        stays at the desk."""
-        command = self.desk.due(dev) if self.desk is not None else None
-        if command is None:
-            return
+    def _queue_command(self, dev: str) -> Command | None:
+        """Let an operator's command go with the next downlink, unless something else does already."""
+        command = self._desk.due(dev) if self._desk is not None else None
         now_us = self._clock_us()
-        given = self._commanded.get(dev)
-        if given is not None and given[0].id == command.id and given[1] > now_us:
-            return  # the server still has it from the uplink before
-        until_us = min(command.expires_us, now_us + ACK_LIVES_US)
-        if self.server.queue(dev, command.f_port, command.payload, now_us, until_us):
-            self._commanded[dev] = (command, until_us)
-            if len(self._commanded) > KNOWN_MOST:
-                self._commanded.pop(next(iter(self._commanded)))
+        if command is None or self.server.queued(dev):
+            return None
+        queued = self.server.queue(dev, command.f_port, command.payload, now_us, now_us + COMMAND_LIVES_US)
+        return command if queued else None
 
-    def _carried(self, downlink: Downlink) -> Command | None:
-        """The operator's command in a downlink."""
-        command, _ = self._commanded.get(downlink.dev, (None, 0))
-        return command if command and downlink.carries == (command.f_port, command.payload) else None
-
-    async def _send(self, downlink: Downlink | None) -> None:
-        """Commit the counter that the downlink uses, then send it."""
+    async def _send(self, downlink: Downlink | None) -> bool:
+        """Commit the counter that the downlink uses, then send it. Whether a concentrator was given it."""
         if downlink is None or self.sender is None:
-            return
+            return False
         self._under_way[downlink.dev] += 1
         try:
             await self._store.submit(Transaction(devices=downlink.updates))
         except StoreFault as exc:
             self._rate_log.note("downlink not sent", str(exc), logging.ERROR)
-            return
+            return False
         finally:
             self._under_way[downlink.dev] -= 1
         token = self.sender.send(downlink.gateway, downlink.txpk)
         if token is None:
             self.counters["no_path"] += 1
-            return
+            return False
         self.counters["downlinks"] += 1
-        if self.desk is not None and (command := self._carried(downlink)) is not None:
-            self.desk.sent(command)
         self._sent[downlink.gateway, token] = downlink
         if len(self._sent) > UNANSWERED_MOST:
             self._sent.pop(next(iter(self._sent)))
+        return True
 
     def on_tx_ack(self, gateway: str, token: bytes, error: str | None) -> None:
         """The forwarder's verdict on a downlink; a refused RX1 goes out again for RX2."""
@@ -333,16 +332,22 @@ class LorawanIngest:
             self._rate_log.note("downlink refused by forwarder", f"{downlink.dev}: {error}")
         again = self.server.on_tx_ack(downlink, error, self._clock_us())
         if again is not None:
-            self._spawn(self._send(again))
-            return
-        command = self._carried(downlink)
-        if command is not None and self.desk is not None and error not in (None, "NONE"):
-            self.desk.put_back(command)
+            self._spawn(self._send_again(again))
+        elif error not in (None, "NONE") and downlink.dev in self._given:
+            self._spawn(self._put_back(self._given.pop(downlink.dev)))
 
-    async def settle(self) -> None:
-        """Wait for the commits and answers under way."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+    async def _put_back(self, command: Command) -> None:
+        if self._desk is not None:
+            with contextlib.suppress(StoreFault):  # it waits in memory, and a restart forgets it
+                await self._desk.put_back(command)
+
+    async def _send_again(self, downlink: Downlink) -> None:
+        await self._send(downlink)
+
+    async def settle(self, within_s: float) -> None:
+        """Wait for the commits and answers under way, but not for a disk that refuses."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_s)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

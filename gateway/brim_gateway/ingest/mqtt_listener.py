@@ -63,7 +63,8 @@ class _Visitor(Guest):
 class MqttListener:
     """``deliver(dev, payloads)`` answers a future that resolves after the commit (an exception: never stored).
 
-    ``credentials(dev)`` answers None for a device that is not a Wi-Fi bin of the registry.
+    ``credentials(dev)`` answers None for a device that is not a Wi-Fi bin of the registry; ``on_listening(dev)``: it
+    has subscribed, and can be sent commands.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class MqttListener:
         max_connections: int = 64,
         max_handshakes: int = 8,
         strangers: Strangers | None = None,
+        on_listening: Callable[[str], None] = lambda dev: None,
     ) -> None:
         self.deliver = deliver
+        self.on_listening = on_listening
         self.counters: Counter[str] = Counter()
         self.rate_log = RateLog(log)
         self.sessions: dict[str, Session] = {}
@@ -86,7 +89,6 @@ class MqttListener:
         self._credentials = credentials
         self._tls = tls
         self.strangers = strangers
-        self.on_subscribed: Callable[[str], None] | None = None
         self._door: Door[_Visitor] = Door(max_connections, max_handshakes)
         self._hashers = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="brim-password")
         self._hashes_waiting = 0

@@ -41,13 +41,13 @@ class Host(Protocol):
     """What a session needs of its listener."""
 
     deliver: Deliver
+    on_listening: Callable[[str], None]
     counters: Counter[str]
     rate_log: RateLog
     sessions: dict[str, Session]
     open: set[Session]
     draining: bool
     read_buffer: memoryview
-    on_subscribed: Callable[[str], None] | None
 
     async def authenticate(self, common_name: str | None, connect: mqtt.Connect, peer: str) -> str: ...
 
@@ -167,6 +167,8 @@ class Session(asyncio.BufferedProtocol):
                 self._write(mqtt.PINGRESP_BYTES)
             case mqtt.Subscribe():
                 self._write(mqtt.suback(self._version, packet.packet_id, [self._grant(*f) for f in packet.filters]))
+                if self.listens:
+                    self._listener.on_listening(self.dev)
             case mqtt.Unsubscribe():
                 if self._down in packet.filters:
                     self._down_qos = None
@@ -313,9 +315,6 @@ class Session(asyncio.BufferedProtocol):
             self._listener.rate_log.note("subscription refused", f"{self.dev}: {topic!r}")
             return mqtt.NOT_AUTHORIZED
         self._down_qos = min(qos, 1)
-        if self._listener.on_subscribed is not None and self.dev is not None:
-            # After the SUBACK: a command must not come before it.
-            asyncio.get_running_loop().call_soon(self._listener.on_subscribed, self.dev)
         return self._down_qos
 
     # Outgoing

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from brim_gateway.errors import DecodeError
 from brim_gateway.fleet.directory import Directory
-from brim_gateway.ingest.arrival import to_reading
+from brim_gateway.ingest.arrival import GATEWAY, to_reading
 from brim_gateway.ingest.decoding import decode
 from brim_gateway.ingest.mqtt_listener import Credentials
 from brim_gateway.model import Reading
@@ -18,14 +18,23 @@ from brim_gateway.store.transaction import Committed, Quarantined, Transaction
 
 
 class WifiIngest:
-    """What the listener asks: who may connect, and what becomes of a publish. ``clock_us`` is UTC."""
+    """What the listener asks: who may connect, and what becomes of a publish. ``clock_us`` is UTC; ``source()`` says
+    whose clock that is (arrival.time_source)."""
 
-    def __init__(self, store: Store, directory: Directory, clock_us: Callable[[], int], rate_log: RateLog) -> None:
+    def __init__(
+        self,
+        store: Store,
+        directory: Directory,
+        clock_us: Callable[[], int],
+        rate_log: RateLog,
+        source: Callable[[], str] = lambda: GATEWAY,
+    ) -> None:
         self.counters: Counter[str] = Counter()
         self._store = store
         self._directory = directory
         self._clock_us = clock_us
         self._rate_log = rate_log
+        self._source = source
 
     def credentials(self, dev: str) -> Credentials | None:
         """None for anything but a Wi-Fi bin of the registry."""
@@ -37,6 +46,7 @@ class WifiIngest:
         received_us = self._clock_us()
         self.counters["publishes"] += len(payloads)
         record = self._directory.by_dev.get(dev)
+        source = self._source()
         readings: list[Reading] = []
         aside: list[Quarantined] = []
         for payload in payloads:
@@ -48,5 +58,7 @@ class WifiIngest:
                 aside.append(Quarantined(dev, "mqtt", received_us, str(exc), payload))
                 continue
             if record is not None:
-                readings += [to_reading(one, record, received_us=received_us) for one in decoded.readings]
+                readings += [
+                    to_reading(one, record, received_us=received_us, time_source=source) for one in decoded.readings
+                ]
         return self._store.submit(Transaction(tuple(readings), quarantine=tuple(aside)))

@@ -58,8 +58,7 @@ class UplinkResult:
 
 @dataclass(frozen=True, slots=True)
 class Downlink:
-    """A frame for the packet forwarder of `gateway`. Commit `updates` before sending `txpk`; `key` is for TX_ACK;
-    `carries` is the queued (port, payload) in it."""
+    """A frame for the packet forwarder of `gateway`. Commit `updates` before sending `txpk`; `key` is for TX_ACK."""
 
     dev: str
     gateway: str
@@ -68,4 +67,3 @@ class Downlink:
     key: int
     window: int = 1
     airtime_us: int = 0
-    carries: tuple[int, bytes] | None = None

@@ -303,6 +303,10 @@ class NetworkServer:
         queue.append(_Queued(f_port, payload, expires_us))
         return True
 
+    def queued(self, dev: str) -> int:
+        """How many payloads wait for the next uplink of `dev`."""
+        return len(self._queues.get(dev, ()))
+
     @staticmethod
     def _drop_expired(queue: deque[_Queued], now_us: int) -> None:
         for entry in [entry for entry in queue if entry.expires_us <= now_us]:
@@ -364,8 +368,7 @@ class NetworkServer:
         key = self._next_key
         self._next_key += 1
         self._in_flight[key] = flight
-        carries = None if flight.queued is None else (flight.queued.f_port, flight.queued.payload)
-        return Downlink(row.dev, window.gateway, window.txpk(flight.phy), (row,), key, window.number, airtime, carries)
+        return Downlink(row.dev, window.gateway, window.txpk(flight.phy), (row,), key, window.number, airtime)
 
     def on_tx_ack(self, downlink: Downlink, error: str | None, now_us: int) -> Downlink | None:
         """The forwarder's verdict (None or "NONE" is good). A refused frame is given again, unchanged, for the next
