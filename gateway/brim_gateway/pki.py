@@ -35,7 +35,7 @@ def make_site(folder: Path, site: str, names: list[str], now: datetime | None = 
     """
     now = now or datetime.now(UTC)
     files = SiteFiles(folder / "site-ca.pem", folder / "site-ca.key", folder / "server.pem", folder / "server.key")
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Brim site {site}"[:64])])
     ca = (
         _builder(ca_name, ca_name, ca_key, now, CA_YEARS)
@@ -44,8 +44,49 @@ def make_site(folder: Path, site: str, names: list[str], now: datetime | None = 
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    server = (
-        _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]), ca_name, key, now, SERVER_YEARS)
+    server, key = _server(ca, ca_key, names, now)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, content in (
+        (files.ca_key, _private(ca_key)),
+        (files.key, key),
+        (files.ca, ca.public_bytes(serialization.Encoding.PEM)),
+        (files.cert, server),
+    ):
+        write_secret(path, content)
+    return files
+
+
+def renew_server(folder: Path, names: list[str], now: datetime | None = None) -> SiteFiles:
+    """A new listener's certificate and key, signed by the authority in ``folder``: bins that pin it notice nothing.
+
+    ``names`` empty: those of the old certificate. What was there is kept as ``….old``. Raises OSError, ValueError.
+    """
+    files = SiteFiles(folder / "site-ca.pem", folder / "site-ca.key", folder / "server.pem", folder / "server.key")
+    authority, signer = _authority(files.ca, files.ca_key)
+    cert, key = _server(authority, signer, names or _names_of(files.cert), now or datetime.now(UTC))
+    for path, content in ((files.key, key), (files.cert, cert)):
+        fresh = path.with_name(path.name + ".new")
+        fresh.unlink(missing_ok=True)
+        write_secret(fresh, content)
+        if path.exists():
+            path.replace(path.with_name(path.name + ".old"))
+        fresh.rename(path)
+    return files
+
+
+def _names_of(cert: Path) -> list[str]:
+    found = x509.load_pem_x509_certificate(cert.read_bytes())
+    return [str(name.value) for name in found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value]
+
+
+def _server(
+    ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey, names: list[str], now: datetime
+) -> tuple[bytes, bytes]:
+    """(certificate, key) as PEM for the listener."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    made = (
+        _builder(name, ca.subject, key, now, SERVER_YEARS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -53,23 +94,19 @@ def make_site(folder: Path, site: str, names: list[str], now: datetime | None = 
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, content in (
-        (files.ca_key, _private(ca_key)),
-        (files.key, _private(key)),
-        (files.ca, ca.public_bytes(serialization.Encoding.PEM)),
-        (files.cert, server.public_bytes(serialization.Encoding.PEM)),
-    ):
-        write_secret(path, content)
-    return files
+    return made.public_bytes(serialization.Encoding.PEM), _private(key)
+
+
+def _authority(ca: Path, ca_key: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    signer = serialization.load_pem_private_key(ca_key.read_bytes(), None)
+    if not isinstance(signer, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{ca_key}: not a key that make_site made")
+    return x509.load_pem_x509_certificate(ca.read_bytes()), signer
 
 
 def make_client(ca: Path, ca_key: Path, dev: str, now: datetime | None = None) -> tuple[bytes, bytes]:
     """(certificate, key) as PEM for the Wi-Fi bin ``dev``: its CN is the device, which stands for a password."""
-    authority = x509.load_pem_x509_certificate(ca.read_bytes())
-    signer = serialization.load_pem_private_key(ca_key.read_bytes(), None)
-    if not isinstance(signer, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"{ca_key}: not a key that make_site made")
+    authority, signer = _authority(ca, ca_key)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dev)])
     certificate = (

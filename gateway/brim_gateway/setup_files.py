@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from brim_gateway import credentials
 from brim_gateway.config import parse
 from brim_gateway.errors import ConfigInvalid
 from brim_gateway.pki import make_site, write_secret
@@ -67,7 +68,7 @@ def write_setup(path: Path, wanted: Wanted) -> list[Path]:
     if folder.exists() and any(folder.iterdir()):
         raise ConfigInvalid([f"{folder}: is not empty; nothing was changed"])
     text = _text(wanted)
-    parse(_without_files_to_come(text, wanted), path)
+    parse(_without_files_to_come(text, wanted), path, need_credentials=False)
     names = list(wanted.tls_names) or ["brim-gateway"]
     names += [name for name in (socket.gethostname(), "localhost", "127.0.0.1") if name not in names]
     try:
@@ -76,7 +77,7 @@ def write_setup(path: Path, wanted: Wanted) -> list[Path]:
         files = make_site(folder, wanted.site, names)
         written = [path, files.ca, files.ca_key, files.cert, files.key]
         if wanted.output_password is not None and wanted.output_password_file is not None:
-            written.append(path.parent / wanted.output_password_file)
+            written.append(password_file(path, wanted.output_password_file))
             write_secret(written[-1], wanted.output_password.encode() + b"\n")
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -84,6 +85,11 @@ def write_setup(path: Path, wanted: Wanted) -> list[Path]:
     except OSError as exc:
         raise ConfigInvalid([f"{exc.filename or path}: {exc.strerror or exc}"]) from None
     return written
+
+
+def password_file(config: Path, said: str) -> Path:
+    """Where the password stands: a credential's file has its name and stands beside the configuration."""
+    return config.parent / said.removeprefix(credentials.PREFIX)
 
 
 def _without_files_to_come(text: str, wanted: Wanted) -> str:

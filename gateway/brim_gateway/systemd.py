@@ -6,7 +6,6 @@ The protocol is a datagram of ``KEY=value`` lines to $NOTIFY_SOCKET (sd_notify(3
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import socket
 import sys
@@ -16,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from brim_gateway.config import Config
-from brim_gateway.credentials import UNIT
+from brim_gateway.credentials import UNIT, is_given_by_systemd
 from brim_gateway.errors import ConfigInvalid
 
 STATE_FOLDER = Path("/var/lib/brim")
@@ -74,28 +73,49 @@ def _watchdog_s(known: Mapping[str, str]) -> float | None:
 
 def unit_text(config_path: Path, config: Config, program: Path | None = None) -> str:
     """The unit with its paths. Raises ConfigInvalid where a user made at start could not reach them."""
-    problems = []
     found = program or _program()
     data_dir = config.data_dir.resolve()
-    for path in (config_path, data_dir, found):
-        if any(character in str(path) for character in "%\n\"'\\") or " " in str(path):
-            problems.append(f"{path}: a path in a unit may hold no space, quote, % or backslash; move it")
+    secrets = _secrets(config)
+    problems = [
+        f"{path}: a path in a unit may hold no space, quote, % or backslash; move it"
+        for path in (config_path, data_dir, found)
+        if any(character in str(path) for character in " %\n\"'\\")
+    ]
     if data_dir != STATE_FOLDER and STATE_FOLDER not in data_dir.parents:
         problems.append(
             f"{config_path}: data_dir: {data_dir}: the unit may write only below {STATE_FOLDER};"
             f' say data_dir = "{STATE_FOLDER}"'
         )
+    problems += [
+        f'{config_path}: {path}: the unit\'s user cannot read it; say "credential:{path.name}" instead'
+        for path in secrets
+        if not is_given_by_systemd(path) and data_dir not in path.resolve().parents
+    ]
     if problems:
         raise ConfigInvalid(problems)
+    names = sorted({path.name for path in secrets if is_given_by_systemd(path)})
     template = (resources.files("brim_gateway.service") / UNIT).read_text(encoding="utf-8")
     for name, value in (
         ("site", config.site),
-        ("program", shlex.quote(str(found))),
-        ("config", shlex.quote(str(config_path))),
+        ("program", str(found)),
+        ("config", str(config_path)),
         ("data_dir", str(data_dir)),
+        ("credentials", "".join(f"LoadCredential={name}:{config_path.parent / name}\n" for name in names)),
     ):
         template = template.replace("{" + name + "}", value)
     return template
+
+
+def _secrets(config: Config) -> list[Path]:
+    """Every file of the configuration that nobody else may read, and every credential."""
+    listener = config.mqtt_listener
+    private = [path for output in config.outputs for path in (output.password_file, output.key)]
+    public = [path for output in config.outputs for path in (output.ca, output.cert)]
+    if listener is not None:
+        private.append(listener.key)
+        public += [listener.cert, listener.client_ca]
+    given = [path for path in public if path is not None and is_given_by_systemd(path)]
+    return [path for path in private if path is not None] + given
 
 
 def _program() -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from brim_gateway.certificates import expiries
 from brim_gateway.config import Address, Config, MqttListenerConfig, OutputConfig
-from brim_gateway.pki import make_client, make_site
+from brim_gateway.pki import make_client, make_site, renew_server
+from cryptography import x509
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -53,3 +55,18 @@ def test_a_bundle_of_authorities_counts_as_the_one_that_ends_last_and_a_chain_as
     assert expiries(config(tmp_path, None, city), NOW)[0]["days_left"] == 365 * 20
     listener = MqttListenerConfig(Address("h", 1), cert=both, key=old.key)
     assert expiries(config(tmp_path, listener), NOW)[0]["days_left"] < 0
+
+
+def test_a_renewed_certificate_has_the_old_names_and_is_trusted_by_who_pins_the_authority(tmp_path: Path) -> None:
+    files = make_site(tmp_path, "s", ["gateway.example", "10.0.0.7"], NOW - timedelta(days=365 * 5))
+    old = files.cert.read_bytes()
+    renew_server(tmp_path, [], NOW)
+    fresh = x509.load_pem_x509_certificate(files.cert.read_bytes())
+    authority = x509.load_pem_x509_certificate(files.ca.read_bytes())
+    fresh.verify_directly_issued_by(authority)
+    names = fresh.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(name.value) for name in names] == ["gateway.example", "10.0.0.7"]
+    assert fresh.not_valid_after_utc > NOW + timedelta(days=365 * 5 - 1)
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.cert, files.key)
+    assert (tmp_path / "server.pem.old").read_bytes() == old
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (files.cert, files.key))

@@ -31,12 +31,12 @@ class Written:
 @pytest.fixture
 def written() -> Iterator[Callable[[str], Written]]:
     root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+    before, level, loud = root.handlers[:], root.level, logging.raiseExceptions
     logs.held_back.clear()
     yield Written
     root.handlers[:] = before
     root.setLevel(level)
-    logging.raiseExceptions = True
+    logging.raiseExceptions = loud
 
 
 def test_a_strangers_text_stays_on_its_line_in_both_forms(written: Callable[[str], Written]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from brim_gateway.config import Config
+from brim_gateway.config import Config, OutputConfig
 from brim_gateway.errors import ConfigInvalid
 from brim_gateway.systemd import STATE_FOLDER, Notifier, unit_text
 
@@ -114,3 +114,14 @@ def test_a_place_that_the_units_user_could_not_write_is_refused_in_one_line() ->
         with pytest.raises(ConfigInvalid) as caught:
             unit_text(path, config, Path("/bin/true"))
         assert len(caught.value.problems) == 1
+
+
+def test_each_credential_of_the_configuration_is_loaded_from_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    secret = Path("/run/credentials/brim-gateway.service/city-password")
+    city = OutputConfig("city", "h", 8883, True, user="u", password_file=secret)
+    text = unit_text(Path("/etc/brim/brim.toml"), replace(CONFIG, outputs=(city,)), Path("/bin/true"))
+    assert "LoadCredential=city-password:/etc/brim/city-password" in text.splitlines()
+    plain = replace(city, password_file=Path("/etc/brim/city.password"))
+    with pytest.raises(ConfigInvalid, match=r'say "credential:city\.password" instead'):
+        unit_text(Path("/etc/brim/brim.toml"), replace(CONFIG, outputs=(plain,)), Path("/bin/true"))

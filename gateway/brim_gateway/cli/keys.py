@@ -95,3 +95,36 @@ def keys_certificate(
         typer.echo(f"certificate of {name}: {cert_file}, key: {key_file} (0600)")
         if not takes:
             typer.echo(f'not taken yet: say client_ca = "{folder / "site-ca.pem"}" under [mqtt_listener]')
+
+
+@app.command("renew")
+def keys_renew(
+    config: ConfigOption = DEFAULT_CONFIG,
+    tls_name: Annotated[
+        list[str] | None,
+        typer.Option(help="Host name or address by which Wi-Fi bins reach us; those of the old one if left out."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a new listener's certificate, signed by the site's own authority. Bins notice nothing; restart the gateway.
+
+    Example: brim gateway keys renew
+    """
+    with errors():
+        from brim_gateway.cli.common import read_config
+        from brim_gateway.errors import GatewayError
+        from brim_gateway.pki import renew_server
+        from brim_gateway.setup_files import give_to_owner
+
+        folder = read_config(config).data_dir / "tls"
+        try:
+            files = renew_server(folder, list(tls_name or ()))
+        except ValueError as exc:
+            raise GatewayError(f"{folder}: {exc}") from None
+        give_to_owner(folder)
+        if as_json:
+            print_json({"cert": str(files.cert), "key": str(files.key)})
+        else:
+            typer.echo(
+                f"new certificate: {files.cert}; the old one is kept as {files.cert.name}.old; restart the gateway"
+            )

@@ -26,7 +26,7 @@ def init(
     output_user: Annotated[str | None, typer.Option(help="User name at that broker.")] = None,
     output_password_file: Annotated[
         str | None,
-        typer.Option(help="File (0600) with the password; where there is none yet, it is asked for and written."),
+        typer.Option(help="File (0600) with the password, or credential:NAME; if it is not there, it is asked for."),
     ] = None,
 ) -> None:
     """Write a configuration that runs as it is, and the site's own certificates.
@@ -34,10 +34,10 @@ def init(
     Example: brim gateway init --site cabinet-017 --output-url mqtts://broker.example.org
     """
     with errors():
-        from brim_gateway.setup_files import Wanted, write_setup
+        from brim_gateway.setup_files import Wanted, password_file, write_setup
 
         password = None
-        if output_password_file and not (config.parent / output_password_file).exists():
+        if output_password_file and not password_file(config, output_password_file).exists():
             password = typer.prompt("password at the broker", hide_input=True, confirmation_prompt=True)
         wanted = Wanted(
             site, data_dir, tuple(tls_name or ()), output_url, output_user, output_password_file, wifi, password

@@ -68,11 +68,13 @@ def certificates(config: Config) -> Iterator[Finding]:
 
 
 def _renew(what: str) -> str:
+    if "authority" in what:
+        return "every bin must be given a new one: plan it (operator's guide: certificates)"
     if what.startswith("output") and what.endswith("ca"):
         return "ask the broker's operator for the new authority"
     if what.startswith("output"):
         return "ask the broker's operator for a new client certificate"
-    return "make new ones (operator's guide: certificates); bins refuse the gateway otherwise"
+    return "brim gateway keys renew, then restart; bins refuse the gateway otherwise"
 
 
 def doors(config: Config) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from brim.wire.ports import PORT_COMMAND
 
@@ -18,7 +18,6 @@ from brim_gateway.errors import RegistryError
 from brim_gateway.model import BinRecord, iso_utc
 
 log = logging.getLogger("brim.commands")
-T = TypeVar("T")
 
 WAITING_MOST = 8
 """For one bin: a downlink a wake is all there is."""
@@ -135,12 +134,13 @@ class CommandDesk:
         return list(self._by_dev)
 
     async def sent(self, command: Command) -> None:
-        """Strike it out; the next of that device becomes due at once."""
+        """Strike it out; the next of that device is due at once."""
         left = [one for one in self._by_dev.get(command.dev, []) if one.id != command.id]
         if left:
             self._by_dev[command.dev] = left
         else:
             self._by_dev.pop(command.dev, None)
+        log.info("command %d sent to %s", command.id, command.dev)
         now_us = self._clock_us()
 
         def strike_out(connection: sqlite3.Connection) -> None:
@@ -148,4 +148,17 @@ class CommandDesk:
             drop_expired(connection, now_us)
 
         await self._run(strike_out)
-        log.info("command %d sent to %s", command.id, command.dev)
+
+    async def put_back(self, command: Command) -> None:
+        """A concentrator took it and then refused to send it: it waits as before, in its old place."""
+        self._by_dev[command.dev] = [command, *self._by_dev.get(command.dev, [])]
+        log.info("command %d was not sent to %s after all", command.id, command.dev)
+        row = (command.id, command.dev, command.f_port, command.payload, command.created_us, command.expires_us)
+        await self._run(
+            lambda connection: (
+                connection.execute(
+                    f"INSERT OR IGNORE INTO commands ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+                    row,
+                ).rowcount
+            )
+        )

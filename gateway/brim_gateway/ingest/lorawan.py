@@ -106,6 +106,8 @@ class LorawanIngest:
         self._trust_time = trust_time
         self.strangers = strangers
         self._desk = desk
+        # The operator's command in a bin's last downlink: the forwarder may refuse it yet. As many as bins.
+        self._given: dict[str, Command] = {}
         self._source = source
         self._rate_log = RateLog(log)
         self._sent: dict[tuple[str, bytes], Downlink] = {}
@@ -249,7 +251,9 @@ class LorawanIngest:
             for dev in batch.answers:
                 command = self._queue_command(dev)
                 sent = await self._send(self.server.answer(dev, self._clock_us()))
+                self._given.pop(dev, None)
                 if sent and command is not None and self._desk is not None:
+                    self._given[dev] = command
                     with contextlib.suppress(StoreFault):  # it stays in the table, and is sent once more
                         await self._desk.sent(command)
 
@@ -329,6 +333,13 @@ class LorawanIngest:
         again = self.server.on_tx_ack(downlink, error, self._clock_us())
         if again is not None:
             self._spawn(self._send_again(again))
+        elif error not in (None, "NONE") and downlink.dev in self._given:
+            self._spawn(self._put_back(self._given.pop(downlink.dev)))
+
+    async def _put_back(self, command: Command) -> None:
+        if self._desk is not None:
+            with contextlib.suppress(StoreFault):  # it waits in memory, and a restart forgets it
+                await self._desk.put_back(command)
 
     async def _send_again(self, downlink: Downlink) -> None:
         await self._send(downlink)
