@@ -17,7 +17,14 @@ VENV = ROOT / ".venv"
 PIP = ROOT / "tools" / "vendor" / "pip-26.1-py3-none-any.whl"
 PIP_SHA256 = "4e8486d821d814b77319acb7b9e8bf5a4ee7590a643e7cb21029f209be8573c1"
 # program -> Debian package; tests speak to real servers and clients that others wrote
-TEST_PROGRAMS = {"mosquitto": "mosquitto", "mosquitto_pub": "mosquitto-clients"}
+TEST_PROGRAMS = {
+    "mosquitto": "mosquitto",
+    "mosquitto_pub": "mosquitto-clients",
+    "systemd-analyze": "systemd",
+    "node": "nodejs",
+    "npm": "npm",
+}
+STRANGERS = ROOT / "tests" / "strangers"
 
 
 def main(kind: str, *, programs: bool = True) -> None:
@@ -30,6 +37,7 @@ def main(kind: str, *, programs: bool = True) -> None:
         (VENV / ".prepared").write_text(stamp(wanted))
     if kind == "test" and programs:
         system_packages(TEST_PROGRAMS)
+        node_packages(STRANGERS)
 
 
 def stamp(files: list[str]) -> str:
@@ -88,6 +96,19 @@ def system_packages(programs: dict[str, str]) -> None:
     subprocess.run(["apt-get", "update", "-q"], env=environment, **quiet)
     if subprocess.run(line.split(), env=environment, **quiet).returncode:
         stop(f"could not add system packages; try: {line}", code=1)
+
+
+def node_packages(folder: Path) -> None:
+    """What the lock file in `folder` names; nothing of it runs at the installation."""
+    lock = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    made = folder / "node_modules" / ".prepared"
+    if made.exists() and made.read_text() == lock:
+        return
+    say(f"preparing {folder.relative_to(ROOT)} (once)")
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(folder)]
+    if subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode:
+        stop("could not install what tests/strangers/package-lock.json names: is the npm registry reachable?", code=1)
+    made.write_text(lock)
 
 
 def say(text: str) -> None:

@@ -45,7 +45,7 @@ def connack_by_paho(**limits: Any) -> bytes:
     properties = make_properties(PacketTypes.CONNACK)
     for name, value in limits.items():
         setattr(properties, name, value)
-    body = b"\0\0" + properties.pack()
+    body = b"\0\0" + bytes(properties.pack())
     return bytes((0x20, len(body))) + body
 
 
