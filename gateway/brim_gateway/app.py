@@ -3,45 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-import signal
 import socket
 import sqlite3
 import ssl
-import sys
-import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
-from brim_gateway.config import Address, Config, MqttListenerConfig
+from brim_gateway.certificates import expiries
+from brim_gateway.clock import Clock
+from brim_gateway.config import Address, Config, MqttListenerConfig, OutputConfig
 from brim_gateway.control import ControlServer
-from brim_gateway.errors import ConfigInvalid
+from brim_gateway.errors import ConfigInvalid, StoreFault
 from brim_gateway.fleet.directory import Directory
 from brim_gateway.fleet.enrol import exceptions_of
+from brim_gateway.fleet.queue import CommandDesk
+from brim_gateway.fleet.strangers import Strangers
+from brim_gateway.ingest.arrival import GATEWAY, UNSYNCHRONISED
 from brim_gateway.ingest.lorawan import LorawanIngest
 from brim_gateway.ingest.mqtt_listener import MqttListener
 from brim_gateway.ingest.semtech_udp import SemtechUdp
 from brim_gateway.ingest.wifi import WifiIngest
-from brim_gateway.model import BinRecord, iso_utc
+from brim_gateway.model import BinRecord
 from brim_gateway.network.device import DeviceRow
 from brim_gateway.network.server import NetworkServer
-from brim_gateway.outputs.runner import OutputRunner
+from brim_gateway.outputs.outputs import Outputs
 from brim_gateway.ratelog import RateLog
+from brim_gateway.status import status_of
 from brim_gateway.store import journal, registry
+from brim_gateway.store.retention import Limits
 from brim_gateway.store.store import Store
+from brim_gateway.upkeep import Upkeep
 from brim_gateway.verbs import Verbs
 
 log = logging.getLogger("brim")
 T = TypeVar("T")
 
-STUCK_S = 10.0
-"""A commit under way for longer than this is no slow disk but a dead one."""
-
-
-def utc_us() -> int:
-    """Now, UTC microseconds."""
-    return time.time_ns() // 1000
+SETTLE_S = 2.0
+"""For what is under way at the stop."""
 
 
 def listen_tcp(address: Address) -> socket.socket:
@@ -81,30 +84,53 @@ def listener_tls(config: MqttListenerConfig) -> ssl.SSLContext | None:
 class Gateway:
     """One daemon. ``start``, then ``stop``; after ``stop`` everything taken is on disk and the file is closed."""
 
-    def __init__(self, config: Config, clock_us: Callable[[], int] = utc_us) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
         self.addresses: dict[str, str] = {}
-        self.started_us = clock_us()
         self.directory = Directory()
-        self.outputs: list[OutputRunner] = []
+        self.outputs: Outputs | None = None
         self.listener: MqttListener | None = None
         self.udp: SemtechUdp | None = None
-        self._clock_us = clock_us
         self._web: Any = None
-        self._passwords = {output.name: _password(output.password_file) for output in config.outputs}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._passwords = _passwords(config.outputs)
         self._tls = listener_tls(config.mqtt_listener) if config.mqtt_listener else None
         self.store = Store(config.database, config.linger_ms / 1000)
         self.reader = self.store.reader()
-        self.wifi = WifiIngest(self.store, self.directory, clock_us, RateLog(logging.getLogger("brim.wifi")))
+        self.clock = Clock(config.clock, journal.newest_received_us(self.reader))
+        clock_us = self.clock.now_us
+        self.started_us = clock_us()
+        limits = Limits(config.keep_days, config.keep_max_mb << 20)
+        self.upkeep = Upkeep(self.store, self.clock, limits, lambda: expiries(self.config))
+        self.desk = CommandDesk(self.store.run, clock_us)
+        self._strangers = Strangers(clock_us)
+        wifi_log = RateLog(logging.getLogger("brim.wifi"))
+        self.wifi = WifiIngest(self.store, self.directory, clock_us, wifi_log, self._time_source)
         devices = registry.all_devices(self.reader)
         trust_time = config.udp is not None and config.udp.trust_time
-        server = NetworkServer(devices, random_bytes=os.urandom, trust_concentrator_clock=trust_time)
+        server = NetworkServer(
+            devices,
+            random_bytes=os.urandom,
+            trust_concentrator_clock=trust_time,
+            clock_trusted=lambda: trust_time or self.clock.trusted(),
+        )
         self.lorawan = LorawanIngest(
-            server, self.store, self.directory, self.reader, clock_us=clock_us, trust_time=trust_time
+            server,
+            self.store,
+            self.directory,
+            self.reader,
+            clock_us=clock_us,
+            trust_time=trust_time,
+            strangers=self._strangers,
+            desk=self.desk,
+            source=self._time_source,
         )
         self.directory.replace(registry.all_bins(self.reader))
         self._warn(devices)
         self._control = ControlServer(config.control_socket, Verbs(self))
+
+    def _time_source(self) -> str:
+        return GATEWAY if self.clock.trusted() else UNSYNCHRONISED
 
     def _warn(self, devices: Iterable[DeviceRow]) -> None:
         """The exceptions in the registry and the configuration, loudly, at each start."""
@@ -127,14 +153,10 @@ class Gateway:
 
     async def _start(self) -> None:
         config = self.config
-        wanted = [(output.name, output.from_oldest) for output in config.outputs]
-        now_us = self._clock_us()
-        cursors = await self.store.run(lambda connection: registry.ensure_outputs(connection, wanted, now_us))
-        self.store.health.cursors.update(cursors)
-        for output in config.outputs:
-            runner = OutputRunner(output, config.site, self.store, cursors[output.name], self._passwords[output.name])
-            runner.start()
-            self.outputs.append(runner)
+        self.outputs = Outputs(config.site, self.store, self.clock.now_us)
+        await self.outputs.replace(config.outputs, self._passwords)
+        await self.desk.refresh()
+        self.upkeep.start()
         await self._control.start()
         if config.http is not None:
             from brim_gateway.web.server import WebServer
@@ -151,6 +173,9 @@ class Gateway:
                 self.wifi.credentials,
                 tls=self._tls,
                 max_connections=config.mqtt_listener.max_connections,
+                max_handshakes=config.mqtt_listener.max_handshakes,
+                strangers=self._strangers,
+                on_listening=self._on_listening,
             )
             self.listener.start(sock)
         if config.udp is not None:
@@ -171,15 +196,26 @@ class Gateway:
         """Shut the doors, finish what came in, hand on what is in flight, close the file."""
         if self.listener is not None:
             await self.listener.stop()
-        await self.lorawan.settle()
+        await self.lorawan.settle(SETTLE_S)
         if self.udp is not None:
             self.udp.close()
         await self._control.stop()
         if self._web is not None:
             await self._web.stop()
-        await asyncio.gather(*(asyncio.to_thread(runner.stop) for runner in self.outputs))
+        await self.upkeep.stop()
+        if self.outputs is not None:
+            await self.outputs.stop()
         self.reader.close()
         await asyncio.to_thread(self.store.close)
+        # What a full disk held back has its answer now.
+        await self.lorawan.settle(SETTLE_S)
+
+    async def replace_outputs(self, wanted: tuple[OutputConfig, ...]) -> None:
+        """Bring the running outputs in line with ``wanted``; raises ConfigInvalid before anything has changed."""
+        assert self.outputs is not None
+        await self.outputs.replace(wanted, _passwords(wanted))
+        self.config = replace(self.config, outputs=wanted)
+        await self.upkeep.look_at_certificates()
 
     # What the verbs need (verbs.Runtime).
 
@@ -195,55 +231,41 @@ class Gateway:
             self.store.forget_state(gone.bin)
         for device in devices:
             self.lorawan.server.put_device(device)
+        for dev in self.directory.by_dev:
+            self._strangers.forget(dev)
+
+    def strangers(self) -> list[dict[str, Any]]:
+        return self._strangers.listing()
+
+    async def retry_letters(self, output: str) -> dict[str, Any]:
+        assert self.outputs is not None
+        return await self.outputs.retry_letters(output)
+
+    async def commanded(self) -> None:
+        await self.desk.refresh()
+        for dev in self.desk.devices():
+            await self._send_commands(dev)
+
+    def _on_listening(self, dev: str) -> None:
+        if self.desk.due(dev) is not None:
+            task = asyncio.get_running_loop().create_task(self._send_commands(dev))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    async def _send_commands(self, dev: str) -> None:
+        """To a Wi-Fi bin that listens; a LoRaWAN bin is sent its own after its next uplink."""
+        while self.listener is not None and (command := self.desk.due(dev)) is not None:
+            if not self.listener.send(dev, command.payload):
+                return
+            with contextlib.suppress(StoreFault):  # it stays in the table, and is sent once more
+                await self.desk.sent(command)
+
+    def certificates(self) -> list[dict[str, Any]]:
+        """When the certificates in use end, as of the last look."""
+        return self.upkeep.certificates
 
     def status(self) -> dict[str, Any]:
-        """What is going on, JSON-ready and without secrets."""
-        health = self.store.health
-        return {
-            "site": self.config.site,
-            "running": True,
-            "healthy": self.store.stuck_for_s() < STUCK_S and health.last_fault is None,
-            "since": iso_utc(self.started_us),
-            "addresses": self.addresses,
-            "bins": len(self.directory.by_dev),
-            "journal": {
-                "rows": health.newest_id,
-                "new": health.readings_new,
-                "repeated": health.readings_repeated,
-                "commits": health.commits,
-                "last_commit_ms": round(health.last_commit_s * 1000, 2),
-                "fault": health.last_fault,
-            },
-            "mqtt": dict(self.listener.counters) if self.listener else None,
-            "wifi_connected": len(self.listener.sessions) if self.listener else 0,
-            "wifi": dict(self.wifi.counters),
-            "udp": dict(self.udp.counters) if self.udp else None,
-            "lorawan": dict(self.lorawan.counters),
-            "refused": dict(self.lorawan.refused),
-            "outputs": [self.output_view(runner) for runner in self.outputs],
-        }
-
-    def last_contacts(self) -> list[tuple[str, int]]:
-        """(bin, UTC microseconds of the arrival of its last reading)."""
-        return [(state.bin, state.received_us) for state in journal.all_states(self.reader)]
-
-    def output_view(self, runner: OutputRunner) -> dict[str, Any]:
-        """One output for people and scripts."""
-        status = runner.status
-        waiting = max(0, self.store.health.newest_id - status.cursor)
-        oldest_us = status.oldest_us if waiting else None
-        return {
-            "name": status.name,
-            "connected": status.connected,
-            "protocol": status.protocol,
-            "waiting": waiting,
-            "oldest_s": None if oldest_us is None else max(0, (self._clock_us() - oldest_us) // 1_000_000),
-            "acknowledged": status.acknowledged,
-            "refused": status.refused,
-            "in_flight": status.in_flight,
-            "reconnects": status.reconnects,
-            "last_fault": status.last_fault,
-        }
+        return status_of(self)
 
 
 def _where(sock: socket.socket) -> str:
@@ -251,30 +273,14 @@ def _where(sock: socket.socket) -> str:
     return str(Address(name[0], name[1]))
 
 
-def _password(path: Any) -> str | None:
+def _passwords(outputs: Iterable[OutputConfig]) -> dict[str, str | None]:
+    return {output.name: _password(output.password_file) for output in outputs}
+
+
+def _password(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
         return str(path.read_text(encoding="utf-8")).rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigInvalid([f"{path}: password cannot be read: {exc}"]) from None
-
-
-async def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT. Prints one ready line on standard output."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    gateway = Gateway(config)
-    await gateway.start()
-    doors = [f"{name}={gateway.addresses[name]}" for name in ("udp", "mqtt", "http") if name in gateway.addresses]
-    sys.stdout.write(" ".join(["ready", *doors]) + "\n")
-    sys.stdout.flush()
-    log.info("ready: %s", gateway.addresses)
-    try:
-        await stopping.wait()
-        log.info("stopping")
-    finally:
-        await gateway.stop()
-    log.info("stopped; everything taken is on disk")

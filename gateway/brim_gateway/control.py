@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,19 @@ class ControlServer:
         self._handler = handler
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._made: os.stat_result | None = None
 
     async def start(self) -> None:
-        """Raises StoreFault where the socket cannot be made. A socket left behind by a kill is replaced."""
+        """Raises StoreFault where the socket cannot be made. Only a socket left behind by a dead daemon is replaced."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.unlink(missing_ok=True)
+            _clear(self._path)
             before = os.umask(0o177)
             try:
                 self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_LINE_BYTES)
             finally:
                 os.umask(before)
+            self._made = self._path.lstat()
         except OSError as exc:
             raise StoreFault(f"control socket {self._path}: {exc}") from None
 
@@ -57,7 +60,8 @@ class ControlServer:
             for task in self._clients:
                 task.cancel()
             await asyncio.gather(*self._clients, return_exceptions=True)
-            self._path.unlink(missing_ok=True)
+            if _same(self._path, self._made):
+                self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -93,6 +97,41 @@ class ControlServer:
         except Exception:
             log.exception("fault in a control request")
             return {"error": "failed", "problems": ["a fault of the gateway; its log has the details"]}
+
+
+def _same(path: Path, made: os.stat_result | None) -> bool:
+    """Whether the file there is still the one that was made: another daemon's must stay."""
+    try:
+        now = path.lstat()
+    except OSError:
+        return False
+    return made is not None and (now.st_dev, now.st_ino) == (made.st_dev, made.st_ino)
+
+
+def _clear(path: Path) -> None:
+    """Take away what a killed daemon left. Raises StoreFault for anything that is not that."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise StoreFault(f"control socket {path}: there is something else of that name; move it away")
+    if answers(path):
+        raise StoreFault(f"control socket {path}: another gateway answers there; stop it, or name another socket")
+    path.unlink(missing_ok=True)
+
+
+def answers(path: Path) -> bool:
+    """Whether a process listens on the socket ``path``. Raises OSError where that cannot be found out."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except (BlockingIOError, TimeoutError):
+            pass  # its queue is full: somebody is there
+    return True
 
 
 def ask(path: Path, verb: str, args: dict[str, Any]) -> Any:

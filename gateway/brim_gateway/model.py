@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -131,9 +132,13 @@ class BinRecord(msgspec.Struct, frozen=True, kw_only=True):
 def iso_utc(time_us: int) -> str:
     """RFC 3339 in UTC: whole seconds as ``…:10Z``, otherwise milliseconds as ``…:12.113Z``."""
     seconds, micros = divmod(time_us, 1_000_000)
-    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
     millis = micros // 1000
-    return f"{text}.{millis:03d}Z" if millis else f"{text}Z"
+    return f"{_second(seconds)}.{millis:03d}Z" if millis else f"{_second(seconds)}Z"
+
+
+@lru_cache(256)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def clean_text(text: object, limit: int = 120) -> str:

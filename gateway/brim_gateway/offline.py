@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 
 from brim_gateway.config import Config
 from brim_gateway.control import ask
+from brim_gateway.errors import StoreFault
 from brim_gateway.model import BinRecord
 from brim_gateway.network.device import DeviceRow
-from brim_gateway.store import journal, registry
+from brim_gateway.store import outputs, registry
 from brim_gateway.store.database import Database
+from brim_gateway.store.journal import newest_id
+from brim_gateway.store.states import BinStates
 from brim_gateway.verbs import Verbs
 
 T = TypeVar("T")
@@ -24,6 +27,15 @@ class _Offline:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._database = Database(config.database)
+        self._bring_states_up_to_date()
+
+    def _bring_states_up_to_date(self) -> None:
+        connection = self._database.connection
+        states = BinStates(connection)
+        if states.unflushed:
+            connection.execute("BEGIN IMMEDIATE")
+            states.flush(newest_id(connection))
+            connection.execute("COMMIT")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._database.connection
@@ -41,15 +53,24 @@ class _Offline:
 
     def status(self) -> dict[str, Any]:
         connection = self._database.connection
-        newest = journal.newest_id(connection)
-        cursors = registry.output_cursors(connection)
+        newest = newest_id(connection)
         return {
             "site": self._config.site,
             "running": False,
             "bins": len(registry.all_bins(connection)),
             "journal": {"rows": newest},
-            "outputs": [{"name": name, "waiting": max(0, newest - at)} for name, at in sorted(cursors.items())],
+            "outputs": outputs.listing(connection),
         }
+
+    def strangers(self) -> list[dict[str, Any]]:
+        """Only a daemon hears any."""
+        return []
+
+    async def retry_letters(self, output: str) -> dict[str, Any]:
+        raise StoreFault("no daemon runs: only a running gateway can send; start it and ask again")
+
+    async def commanded(self) -> None:
+        """The daemon reads the table when it starts."""
 
     def close(self) -> None:
         self._database.close()

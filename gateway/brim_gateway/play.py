@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from brim_gateway.ingest.semtech_udp import PUSH_ACK, PUSH_DATA
+from brim_gateway.ingest.semtech_codec import PUSH_ACK, PUSH_DATA
 
 COLUMNS = ("time_utc", "gateway_eui", "frequency_mhz", "datarate", "rssi_dbm", "snr_db", "phy_payload_hex")
 MAX_FILE_BYTES = 64 << 20

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from brim_gateway.config import parse
@@ -46,7 +47,7 @@ _OUTPUT_OFF = """\
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The answers that `init` was given."""
+    """The answers that `init` was given. ``output_password`` is written to the password file, which must be new."""
 
     site: str
     data_dir: str = "data"
@@ -55,6 +56,7 @@ class Wanted:
     output_user: str | None = None
     output_password_file: str | None = None
     wifi_listen: str | None = None
+    output_password: str | None = field(default=None, repr=False)
 
 
 def write_setup(path: Path, wanted: Wanted) -> list[Path]:
@@ -65,21 +67,35 @@ def write_setup(path: Path, wanted: Wanted) -> list[Path]:
     if folder.exists() and any(folder.iterdir()):
         raise ConfigInvalid([f"{folder}: is not empty; nothing was changed"])
     text = _text(wanted)
-    # Checked before anything is written. The certificates are made afterwards, so the check is told "plain".
-    lines = text.splitlines()
-    parse(
-        "\n".join("plain = true" if line.startswith("cert =") else line for line in lines if line[:5] != "key ="), path
-    )
+    parse(_without_files_to_come(text, wanted), path)
     names = list(wanted.tls_names) or ["brim-gateway"]
     names += [name for name in (socket.gethostname(), "localhost", "127.0.0.1") if name not in names]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         (path.parent / wanted.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         files = make_site(folder, wanted.site, names)
-        write_secret(path, text.encode())
+        written = [path, files.ca, files.ca_key, files.cert, files.key]
+        if wanted.output_password is not None and wanted.output_password_file is not None:
+            written.append(path.parent / wanted.output_password_file)
+            write_secret(written[-1], wanted.output_password.encode() + b"\n")
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+        path.chmod(0o644)  # no secret in it, and the daemon's user is not the one that wrote it
     except OSError as exc:
         raise ConfigInvalid([f"{exc.filename or path}: {exc.strerror or exc}"]) from None
-    return [path, files.ca, files.ca_key, files.cert, files.key]
+    return written
+
+
+def _without_files_to_come(text: str, wanted: Wanted) -> str:
+    """For the check before anything is written: the certificates and the password file are made afterwards."""
+    lines = []
+    for line in text.splitlines():
+        if line.startswith("cert ="):
+            line = "plain = true"
+        elif line.startswith("key =") or (line.startswith("password_file =") and wanted.output_password is not None):
+            line = ""
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _text(wanted: Wanted) -> str:
@@ -106,3 +122,13 @@ def _text(wanted: Wanted) -> str:
 def _quote(text: str) -> str:
     """A TOML basic string: JSON's escapes are a subset of TOML's."""
     return json.dumps(text)
+
+
+def give_to_owner(folder: Path) -> None:
+    """After root has put files into ``folder``: its owner gets them, or the daemon could not open them."""
+    if os.geteuid() != 0:
+        return
+    owner = folder.stat()
+    for path in folder.iterdir():
+        if path.is_file() and not path.is_symlink():
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

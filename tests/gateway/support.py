@@ -42,7 +42,7 @@ def wait_until(true: Callable[[], Any], what: str, within_s: float = DEADLINE_S)
 
 def make_config(folder: Path, text: str = "") -> Config:
     """A configuration with only what ``text`` says, in ``folder``."""
-    return parse(f'site = "cab-1"\ndata_dir = "data"\nlinger_ms = 2\n{text}', folder / "brim.toml")
+    return parse(f'site = "cab-1"\ndata_dir = "data"\nlinger_ms = 2\nclock = "trusted"\n{text}', folder / "brim.toml")
 
 
 PLAIN_LISTENER = '[mqtt_listener]\nlisten = "127.0.0.1:0"\nplain = true\n'
@@ -185,12 +185,12 @@ class WifiBin:
 class Broker:
     """A real mosquitto on loopback that can be stopped and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
         # Its default queue of 1,000 would drop what a slow subscriber of ours has not read yet.
         self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n{more}"
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -244,6 +244,29 @@ class City:
 
     def uids(self) -> list[str]:
         return [json.loads(message.payload)["uid"] for message in self.of("/reading")]
+
+
+def packets(connection: socket.socket) -> Iterator[bytes]:
+    """The MQTT packets of a client, until it goes; b"" where it says nothing for a moment."""
+    buffer = b""
+    connection.settimeout(0.05)
+    while True:
+        try:
+            chunk = connection.recv(65_536)
+        except TimeoutError:
+            yield b""
+            continue
+        if not chunk:
+            return
+        buffer += chunk
+        while len(buffer) >= 2:
+            length, at = buffer[1] & 0x7F, 2
+            if buffer[1] & 0x80:
+                length, at = length | buffer[2] << 7, 3
+            if len(buffer) < at + length:
+                break
+            packet, buffer = buffer[: at + length], buffer[at + length :]
+            yield packet
 
 
 @contextlib.contextmanager

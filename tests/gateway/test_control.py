@@ -6,7 +6,11 @@ import json
 import random
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
+from brim_gateway.errors import StoreFault
 
 from tests.gateway.support import RunningGateway, make_config
 
@@ -70,3 +74,30 @@ def test_more_clients_than_places_are_turned_away(tmp_path: Path) -> None:
             sock.close()
         assert turned_away == 4
         assert gateway.ask("status")["healthy"]
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    config.data_dir.mkdir()
+    config.control_socket.write_text("somebody's notes")
+    with pytest.raises(StoreFault, match="something else of that name"), RunningGateway(config):
+        pass
+    assert config.control_socket.read_text() == "somebody's notes"
+
+
+def test_a_socket_that_a_living_daemon_answers_on_is_not_taken_from_it(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    other = replace(config, data_dir=tmp_path / "other")
+    with RunningGateway(config) as gateway:
+        with pytest.raises(StoreFault, match="another gateway answers there"), RunningGateway(other):
+            pass
+        assert config.control_socket.exists() and gateway.ask("status")["healthy"]
+
+
+def test_a_daemon_that_stops_leaves_anothers_socket_alone(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    with RunningGateway(config):
+        config.control_socket.unlink()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(config.control_socket))
+    assert config.control_socket.exists()

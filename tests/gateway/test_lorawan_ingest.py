@@ -17,7 +17,9 @@ from brim.wire.command import ACK, decode_commands
 from brim.wire.ports import PORT_COMMAND, PORT_REPORT
 from brim.wire.report import Reading, encode_report
 from brim_gateway.errors import StoreFault
-from brim_gateway.ingest.semtech_udp import PushData, parse
+from brim_gateway.fleet.strangers import Strangers
+from brim_gateway.ingest import lorawan as lorawan_ingest
+from brim_gateway.ingest.semtech_codec import PushData, parse
 from brim_gateway.network.session import EcbCipher
 from brim_gateway.store.transaction import Committed, Transaction
 
@@ -77,6 +79,10 @@ class Forwarder:
             for phy in phys
         ]  # fmt: skip
         return self._send(0, json.dumps({"rxpk": rxpk}).encode())
+
+    def receive(self) -> bytes:
+        """The next datagram, whatever it is."""
+        return self._socket.recv(4096)
 
     def downlink(self) -> tuple[bytes, dict[str, Any]]:
         """(token, txpk) of the next PULL_RESP."""
@@ -183,7 +189,7 @@ def test_counters_and_nonces_survive_a_restart(tmp_path: Path) -> None:
         assert sum(status["refused"].values()) == 1 and status["lorawan"].get("join", 0) == 0
 
 
-def test_on_a_full_disk_nothing_is_acknowledged_and_the_same_frame_is_taken_later(tmp_path: Path) -> None:
+def test_on_a_full_disk_nothing_is_acknowledged_until_there_is_room_again(tmp_path: Path) -> None:
     with RunningGateway(make_config(tmp_path, UDP)) as gateway, Forwarder(gateway.port("udp")) as forwarder:
         device = add_lorawan(gateway, "L-1")
         forwarder.pull()
@@ -191,25 +197,23 @@ def test_on_a_full_disk_nothing_is_acknowledged_and_the_same_frame_is_taken_late
         store = gateway.gateway.store
         pages = store.run_blocking(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
         store.run_blocking(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
-        sent: list[bytes] = []
+        sent = 0
         # The free space of the last pages takes a few before it is full.
-        while "not_stored" not in gateway.ask("status")["lorawan"]:
-            sent.append(device.data(report(len(sent) + 1)))
-            token = forwarder.push_only(sent[-1])
-            before = len(sent)
+        while store.health.last_fault is None:
+            sent += 1
+            token = forwarder.push_only(device.data(report(sent)))
 
-            def told(count: int = before) -> bool:
-                status = gateway.ask("status")
-                return status["journal"]["new"] == count or "not_stored" in status["lorawan"]
+            def told(count: int = sent) -> bool:
+                return store.health.last_fault is not None or len(gateway.rows()) == count
 
             wait_until(told, "stored or refused")
-        stored = len(gateway.rows())
-        assert stored == len(sent) - 1 and not gateway.ask("status")["healthy"]
-        store.run_blocking(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchone())
-        assert token
+        assert len(gateway.rows()) == sent - 1 and not gateway.ask("status")["healthy"]
         forwarder.discard()
-        forwarder.push(sent[-1])
-        assert len(gateway.rows()) == len(sent) and gateway.ask("status")["healthy"]
+        forwarder.pull()
+        # Room again: what waited is stored and acknowledged, and nobody had to send it twice.
+        store.run_blocking(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchone())
+        assert forwarder.receive()[1:4] == token + b"\x01"
+        assert [row["seq"] for row in gateway.rows()] == list(range(1, sent + 1)) and gateway.ask("status")["healthy"]
 
 
 def test_a_copy_of_what_was_not_stored_is_not_acknowledged(tmp_path: Path) -> None:
@@ -240,6 +244,81 @@ def test_a_copy_of_what_was_not_stored_is_not_acknowledged(tmp_path: Path) -> No
             patch.undo()
             other.push(phy)
         assert [row["seq"] for row in gateway.rows()] == [1], "taken when it came again, and acknowledged once"
+
+
+class HeldStore:
+    """In place of ``store.submit``: nothing is committed until the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Future[Committed]] = []
+
+    def submit(self, _: Transaction) -> asyncio.Future[Committed]:
+        self.waiting.append(asyncio.get_running_loop().create_future())
+        return self.waiting[-1]
+
+    def commit(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for future in waiting:
+            future.set_result(Committed())
+
+
+def test_a_slow_disk_delays_the_acknowledgement_and_nothing_else(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, UDP)) as gateway, Forwarder(gateway.port("udp")) as forwarder:
+        device = add_lorawan(gateway, "L-1")
+        forwarder.pull()
+        device.join(forwarder)
+        held = HeldStore()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gateway.gateway.store, "submit", held.submit)
+            tokens = [forwarder.push_only(device.data(report(seq))) for seq in (1, 2, 3)]
+            wait_until(lambda: len(held.waiting) == 3, "three at the store")
+            # PULL_DATA is answered meanwhile, and by nothing older: no PUSH_ACK is under way.
+            forwarder.pull()
+            gateway.loop.call_soon_threadsafe(held.commit)
+            assert {forwarder.receive()[1:4] for _ in tokens} == {token + b"\x01" for token in tokens}
+
+
+def test_what_waits_for_the_disk_is_bounded_and_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lorawan_ingest, "WAITING_MOST", 10)
+    with RunningGateway(make_config(tmp_path, UDP)) as gateway, Forwarder(gateway.port("udp")) as forwarder:
+        device = add_lorawan(gateway, "L-1")
+        forwarder.pull()
+        device.join(forwarder)
+        held = HeldStore()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gateway.gateway.store, "submit", held.submit)
+            for seq in range(1, 31):
+                forwarder.push_only(device.data(report(seq)))
+            refused = gateway.gateway.lorawan.refused
+            wait_until(lambda: refused["store is behind"] == 20, "ten wait, twenty were not taken")
+            assert len(held.waiting) == 10
+            gateway.loop.call_soon_threadsafe(held.commit)
+            for _ in range(10):
+                assert forwarder.receive()[3] == 1
+        forwarder.discard()
+        forwarder.push(device.data(report(31)))
+        said = [record.message for record in caplog.records if "the disk" in record.message]
+        assert len(said) == 2 and "wait for the disk" in said[0] and "20 datagrams" in said[1]
+
+
+def test_devices_that_nobody_registered_are_remembered_for_adoption(tmp_path: Path) -> None:
+    strangers = Strangers(lambda: 1_790_000_000_000_000)
+    with RunningGateway(make_config(tmp_path, UDP)) as gateway, Forwarder(gateway.port("udp")) as forwarder:
+        gateway.gateway.lorawan.strangers = strangers
+        new = Device({"dev": "70b3d57ed0059999", "join_eui": "0" * 16, "app_key": "77" * 15 + "78"})
+        for nonce in (1, 2):
+            forwarder.push(frames.build_join_request(new._app, bytes(8), bytes.fromhex(new.dev), nonce))
+        cipher = EcbCipher(bytes(15) + b"\1")
+        forwarder.push(
+            frames.build_data(frames.DATA_UP, cipher, cipher, bytes.fromhex("26011f88")[::-1], 0, 1, b"", 1, b"x")
+        )
+        heard = {one.get("dev") or one.get("dev_addr"): one for one in strangers.listing()}
+        assert (
+            heard["70b3d57ed0059999"] | {"count": 2, "link": "lorawan", "via": EUI.hex()} == heard["70b3d57ed0059999"]
+        )
+        assert heard["26011f88"]["why"] == "no such address here"
 
 
 def test_a_time_at_the_end_of_the_calendar_disturbs_nobody() -> None:

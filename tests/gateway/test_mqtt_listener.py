@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 import threading
 from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
 from brim.wire.report import Reading, encode_report
+from brim_gateway.decoders.table import DECODERS
 from brim_gateway.ingest import mqtt_listener, mqtt_session
-from brim_gateway.pki import make_client, make_site
+from brim_gateway.pki import make_site
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from tests.gateway.support import PLAIN_LISTENER, RunningGateway, WifiBin, make_config, reading, wait_until
@@ -38,51 +38,6 @@ def test_a_report_in_its_own_bytes_is_taken_like_json(tmp_path: Path) -> None:
             bin_.publish_and_wait(encode_report([newest, Reading(4, 1, "no_echo", age_s=900)], 1))
             bin_.publish_and_wait(encode_report([newest], 0))
         assert [(row["seq"], row["status"]) for row in gateway.rows()] == [(1, "no_echo"), (2, "ok")]
-
-
-def test_mosquitto_pub_speaks_tls_and_verifies_the_sites_own_authority(tmp_path: Path) -> None:
-    files = make_site(tmp_path / "tls", "cab-1", ["brim-gateway", "localhost"])
-    tls = f'[mqtt_listener]\nlisten = "127.0.0.1:0"\ncert = "{files.cert}"\nkey = "{files.key}"\n'
-    with RunningGateway(make_config(tmp_path, tls)) as gateway:
-        dev, password = gateway.add_wifi("B-1")
-        for version, seq, host, good in (
-            ("311", 1, "localhost", True),
-            ("5", 2, "localhost", True),
-            ("5", 3, "127.0.0.1", False),
-        ):
-            command = ["mosquitto_pub", "-V", version, "-h", host, "-p", str(gateway.port("mqtt"))]
-            command += ["--cafile", str(files.ca), "-u", dev, "-P", password, "-i", dev, "-q", "1"]
-            command += ["-t", f"brim/bin/{dev}/up", "-m", reading(seq).decode()]
-            done = subprocess.run(command, capture_output=True, timeout=10, check=False)
-            assert (done.returncode == 0) == good, done.stderr
-        assert [row["seq"] for row in gateway.rows()] == [1, 2]
-        context = ssl.create_default_context(cafile=str(files.ca))
-        with (
-            socket.create_connection(("127.0.0.1", gateway.port("mqtt")), 5) as plain,
-            context.wrap_socket(plain, server_hostname="brim-gateway") as secured,
-        ):
-            assert secured.version() in ("TLSv1.2", "TLSv1.3")
-
-
-def test_a_client_certificate_of_the_sites_authority_stands_for_the_password(tmp_path: Path) -> None:
-    files = make_site(tmp_path / "tls", "cab-1", ["localhost"])
-    foreign = make_site(tmp_path / "foreign", "other", ["localhost"])
-    tls = f'cert = "{files.cert}"\nkey = "{files.key}"\nclient_ca = "{files.ca}"\n'
-    with RunningGateway(make_config(tmp_path, f'[mqtt_listener]\nlisten = "127.0.0.1:0"\n{tls}')) as gateway:
-        dev, _ = gateway.add_wifi("B-1")
-        other, _ = gateway.add_wifi("B-2")
-        nobody = "02ffffffffffffff"
-        attempts = ((files, dev, dev, 1), (files, dev, other, 0), (files, nobody, dev, 0), (foreign, dev, dev, 0))
-        for seq, (authority, name, user, good) in enumerate(attempts, 1):
-            certificate, key = make_client(authority.ca, authority.ca_key, name)
-            (tmp_path / "client.pem").write_bytes(certificate)
-            (tmp_path / "client.key").write_bytes(key)
-            command = ["mosquitto_pub", "-h", "localhost", "-p", str(gateway.port("mqtt")), "--cafile", str(files.ca)]
-            command += ["--cert", str(tmp_path / "client.pem"), "--key", str(tmp_path / "client.key"), "-u", user]
-            command += ["-q", "1", "-t", f"brim/bin/{user}/up", "-m", reading(seq).decode()]
-            done = subprocess.run(command, capture_output=True, timeout=10, check=False)
-            assert (done.returncode == 0) == good, (seq, done.stderr)
-        assert [(row["dev"], row["seq"]) for row in gateway.rows()] == [(dev, 1)]
 
 
 @pytest.mark.parametrize("version", [paho.MQTTv311, paho.MQTTv5])
@@ -145,6 +100,35 @@ def test_what_cannot_be_read_is_put_aside_and_acknowledged_so_that_it_jams_nothi
         reader.close()
         assert len(rows) == 5 and {row[0] for row in rows} == {dev} and max(len(row[2]) for row in rows) <= 1_024
         assert gateway.ask("status")["wifi"]["quarantined"] == 5
+
+
+def test_a_decoder_with_a_fault_of_its_own_jams_no_bin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(payload: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(DECODERS, "ascii-distance-cm", faulty)
+    with RunningGateway(make_config(tmp_path, PLAIN_LISTENER)) as gateway:
+        dev, password = gateway.add_wifi("B-1", decoder="ascii-distance-cm")
+        with WifiBin(gateway.port("mqtt"), dev, password) as bin_:
+            bin_.publish_and_wait(b"{37}")
+            bin_.publish_and_wait(b"{38}")
+        assert gateway.gateway.wifi.counters["quarantined"] == 2
+
+
+def test_on_a_full_disk_a_bin_waits_and_everything_it_published_arrives(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, PLAIN_LISTENER)) as gateway:
+        dev, password = gateway.add_wifi("B-1")
+        store = gateway.gateway.store
+        pages = store.run_blocking(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+        store.run_blocking(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+        with WifiBin(gateway.port("mqtt"), dev, password) as bin_:
+            for seq in range(1, 301):
+                bin_.publish(reading(seq))
+            wait_until(lambda: store.health.last_fault, "the disk is full")
+            assert len(bin_.acknowledged) == len(gateway.rows()) < 300 and not bin_.gone.is_set()
+            store.run_blocking(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchone())
+            bin_.wait_acknowledged(300)
+        assert [row["seq"] for row in gateway.rows()] == list(range(1, 301))
 
 
 def test_the_same_bin_again_takes_the_place_of_the_old_connection(tmp_path: Path) -> None:
@@ -229,22 +213,6 @@ def test_beyond_the_limit_of_connections_the_next_one_waits_for_a_place(tmp_path
             bin_.__exit__()
 
 
-def test_while_the_store_is_slow_reading_pauses_and_nothing_is_dropped(tmp_path: Path) -> None:
-    with RunningGateway(make_config(tmp_path, PLAIN_LISTENER)) as gateway:
-        dev, password = gateway.add_wifi("B-1")
-        blocked = threading.Event()
-        gateway.loop.call_soon_threadsafe(lambda: gateway.gateway.store.run(lambda _: blocked.wait(10)))
-        with WifiBin(gateway.port("mqtt"), dev, password) as bin_:
-            for seq in range(1, 501):
-                bin_.publish(reading(seq))
-            session = wait_until(lambda: gateway.gateway.listener and gateway.gateway.listener.sessions.get(dev), "it")
-            wait_until(lambda: session._paused, "the pause")
-            assert gateway.gateway.store.waiting() <= 2_000 and bin_.acknowledged == []
-            blocked.set()
-            bin_.wait_acknowledged(500)
-        assert [row["seq"] for row in gateway.rows()] == list(range(1, 501))
-
-
 def tls_listener(tmp_path: Path, places: int) -> str:
     files = make_site(tmp_path / "tls", "cab-1", ["localhost"])
     where = f'[mqtt_listener]\nlisten = "127.0.0.1:0"\nmax_connections = {places}\n'
@@ -283,7 +251,11 @@ def test_a_bin_that_has_shown_who_it_is_keeps_its_place(tmp_path: Path, monkeypa
     monkeypatch.setattr(mqtt_listener, "YIELD_S", 0.3)
     with RunningGateway(make_config(tmp_path, PLAIN_LISTENER + "max_connections = 2\n")) as gateway:
         dev, password = gateway.add_wifi("B-1")
-        with WifiBin(gateway.port("mqtt"), dev, password) as bin_:
-            with socket.create_connection(("127.0.0.1", gateway.port("mqtt")), 5) as silent:
-                assert silent.recv(1) == b"", "it had to go, the bin not"
+        port = gateway.port("mqtt")
+        with WifiBin(port, dev, password) as bin_:
+            with (
+                socket.create_connection(("127.0.0.1", port), 5) as silent,
+                socket.create_connection(("127.0.0.1", port), 5),
+            ):
+                assert silent.recv(1) == b"", "it had to go for the one that waits, the bin not"
             bin_.publish_and_wait(reading(1))

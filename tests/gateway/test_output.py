@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import iotcore
 import paho.mqtt.client as paho
 import pytest
-from brim_gateway.outputs.messages import Message
-from brim_gateway.outputs.mqtt import pack_properties
 from brim_gateway.pki import make_site
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from tests.gateway.support import (
     PLAIN_LISTENER,
@@ -28,6 +23,7 @@ from tests.gateway.support import (
     make_config,
     mosquitto,
     output,
+    packets,
     reading,
     wait_until,
 )
@@ -113,9 +109,6 @@ def test_a_broker_of_mqtt_3_only_is_spoken_to_in_3_1_1(tmp_path: Path) -> None:
         assert gateway.ask("status")["outputs"][0]["protocol"] == "3.1.1"
 
 
-make_properties: Callable[[int], Any] = Properties
-
-
 class HalfDeadBroker:
     """Accepts, answers CONNECT as told, acknowledges as told. ``versions`` are the CONNECT versions it saw."""
 
@@ -163,29 +156,6 @@ class HalfDeadBroker:
                 if answer == "welcome and go":
                     connection.recv(4096)
                     connection.close()
-
-
-def packets(connection: socket.socket) -> Iterator[bytes]:
-    """The MQTT packets of a client, until it goes; b"" where it says nothing for a moment."""
-    buffer = b""
-    connection.settimeout(0.05)
-    while True:
-        try:
-            chunk = connection.recv(65_536)
-        except TimeoutError:
-            yield b""
-            continue
-        if not chunk:
-            return
-        buffer += chunk
-        while len(buffer) >= 2:
-            length, at = buffer[1] & 0x7F, 2
-            if buffer[1] & 0x80:
-                length, at = length | buffer[2] << 7, 3
-            if len(buffer) < at + length:
-                break
-            packet, buffer = buffer[: at + length], buffer[at + length :]
-            yield packet
 
 
 def test_what_a_broker_takes_at_once_is_never_exceeded(tmp_path: Path) -> None:
@@ -305,25 +275,3 @@ def test_a_broker_with_another_authority_is_not_trusted(tmp_path: Path) -> None:
                 assert good or "certificate" in status["last_fault"].lower()
     finally:
         broker.stop()
-
-
-def test_the_properties_are_packed_as_paho_packs_them() -> None:
-    for message in (
-        Message("t", b"", properties=(("uid", "70b3d57ed0051f2a:1:7"), ("replay", "0")), expiry_s=1_209_600),
-        Message("t", b"", content_type="x" * 200),
-    ):
-        theirs = make_properties(PacketTypes.PUBLISH)
-        theirs.PayloadFormatIndicator = 1
-        theirs.ContentType = message.content_type
-        if message.expiry_s is not None:
-            theirs.MessageExpiryInterval = message.expiry_s
-        if message.properties:
-            theirs.UserProperty = list(message.properties)
-        ours = make_properties(PacketTypes.PUBLISH)
-        size, used = ours.unpack(pack_properties(message))
-        assert used == len(pack_properties(message)) and size
-        assert ours.json() == theirs.json()
-
-
-def test_the_constants_of_the_fallback_are_pahos() -> None:
-    assert (paho.MQTTv311, paho.MQTTv5) == (4, 5)

@@ -15,11 +15,15 @@ import pytest
 from brim_gateway.errors import RegistryError, StoreFault
 from brim_gateway.model import BinRecord, Reading
 from brim_gateway.network.device import DeviceRow, abp_session
-from brim_gateway.store import journal, registry
+from brim_gateway.store import journal, outputs, registry
 from brim_gateway.store.database import Database
 from brim_gateway.store.journal import QUARANTINE_ROWS
-from brim_gateway.store.store import CURSOR_ROWS_MOST, Store
+from brim_gateway.store.numbers import held_seqs
+from brim_gateway.store.outputs import Progress
+from brim_gateway.store.store import Store
 from brim_gateway.store.transaction import Quarantined, Transaction
+
+from tests.gateway.support import wait_until
 
 DEV = "f0b3d57ed0051f2a"
 
@@ -49,7 +53,7 @@ def test_a_reading_is_new_once_and_readable_after_its_future(tmp_path: Path) -> 
         reader = store.reader()
         assert [row.reading.seq for row in journal.read_after(reader, 0, 10)] == [1, 2, 3]
         assert [row.reading.seq for row in journal.read_after(reader, 1, 1)] == [2]
-        assert journal.held_seqs(reader, DEV, 1, 2, 99) == [2, 3]
+        assert held_seqs(reader, DEV, 1, 2, 99) == [2, 3]
         reader.close()
 
     with_store(tmp_path, work)
@@ -83,9 +87,9 @@ def test_a_late_old_reading_adds_history_and_changes_no_state(tmp_path: Path) ->
     async def work(store: Store) -> None:
         await store.submit(Transaction(readings=(make(5, fill_pct=80, time_us=50),)))
         late = await store.submit(Transaction(readings=(make(4, fill_pct=10, time_us=40),)))
-        assert late.new == [True] and late.states == []
+        assert late.new == [True]
         reader = store.reader()
-        assert [state.fill_pct for state in journal.all_states(reader)] == [80]
+        assert [state.fill_pct for state in store.states()] == [80]
         assert journal.read_after(reader, 1, 9)[0].state is None
         reader.close()
 
@@ -146,39 +150,42 @@ def test_the_quarantine_is_bounded_in_rows_and_bytes(tmp_path: Path) -> None:
 def test_cursors_survive_and_never_go_back(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         await store.submit(Transaction(readings=(make(1), make(2))))
-        made = await store.run(lambda c: registry.ensure_outputs(c, [("old", True), ("new", False)], 0))
-        assert made == {"old": 0, "new": 2}
-        store.note_cursor("old", 2)
-        store.note_cursor("new", 1)
+        made = await store.run(lambda c: outputs.open_places(c, "cab", [("old", True), ("new", False)], 0))
+        assert {name: place.cursor for name, place in made.items()} == {"old": 0, "new": 2}
+        store.note_progress("old", Progress(2), urgent=False)
+        store.note_progress("new", Progress(1), urgent=False)
 
     with_store(tmp_path, work)
     database = Database(tmp_path / "brim.db")
-    assert registry.output_cursors(database.connection) == {"old": 2, "new": 2}
+    assert outputs.cursors(database.connection) == {"old": 2, "new": 2}
     database.close()
 
 
-def test_a_cursor_far_ahead_is_noted_at_once_and_does_not_wait_for_company(tmp_path: Path) -> None:
+def test_an_urgent_cursor_does_not_wait_for_company(tmp_path: Path) -> None:
     async def prepare(store: Store) -> None:
-        await store.run(lambda connection: registry.ensure_outputs(connection, [("city", True)], 0))
+        await store.run(lambda connection: outputs.open_places(connection, "cab", [("city", True)], 0))
 
     async def work(store: Store) -> None:
         # This commit would wait an hour for company.
         waiting = store.submit(Transaction(readings=(make(1),)))
-        store.note_cursor("city", CURSOR_ROWS_MOST)
+        store.note_progress("city", Progress(50), urgent=True)
         await asyncio.wait_for(waiting, 5)
-        store.note_cursor("city", 2 * CURSOR_ROWS_MOST)
+        told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        store.listen(lambda rows, noted: told.set_result((rows, noted)))
+        store.note_progress("city", Progress(100), urgent=True)
+        assert await asyncio.wait_for(told, 5) == ([], {"city": 100})
 
     with_store(tmp_path, prepare)
     with_store(tmp_path, work, linger_s=3_600)
     database = Database(tmp_path / "brim.db")
-    assert registry.output_cursors(database.connection) == {"city": 2 * CURSOR_ROWS_MOST}
+    assert outputs.cursors(database.connection) == {"city": 100}
     database.close()
 
 
 def test_a_store_whose_disk_refuses_still_closes(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         await store.run(lambda connection: connection.execute("PRAGMA query_only = ON"))
-        store.note_cursor("city", 7)
+        store.note_progress("city", Progress(7), urgent=True)
 
     with_store(tmp_path, work)
 
@@ -225,18 +232,34 @@ def test_a_file_that_cannot_be_trusted_is_refused_with_what_to_do(tmp_path: Path
         Database(path)
 
 
-def test_a_full_disk_fails_the_submission_and_the_next_one_succeeds(tmp_path: Path) -> None:
+def test_a_full_disk_holds_what_was_submitted_until_there_is_room(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         await store.submit(Transaction(readings=(make(1),)))
         pages = await store.run(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
         await store.run(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
-        full = tuple(make(seq) for seq in range(2, 3_000))
+        held = store.submit(Transaction(readings=tuple(make(seq) for seq in range(2, 3_000))))
+        small = store.submit(Transaction(readings=(make(3_000),)))
+        fault = await asyncio.to_thread(wait_until, lambda: store.health.last_fault, "the disk's refusal")
+        assert "full" in fault and store.health.newest_id == 1
         with pytest.raises(StoreFault, match="full"):
-            await store.submit(Transaction(readings=full))
-        assert store.health.last_fault is not None and store.health.newest_id == 1
+            await store.run(lambda c: c.execute("CREATE TABLE t AS SELECT randomblob(1000000)"))
+        await store.run(lambda _: None)
+        assert not held.done() and not small.done(), "nothing is acknowledged that is not on disk"
         await store.run(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchone())
-        assert all((await store.submit(Transaction(readings=full))).new)
-        assert store.health.last_fault is None
+        assert all((await held).new) and (await small).new == [True]
+        assert store.health.readings_new == 3_000
+
+    with_store(tmp_path, work)
+
+
+def test_a_store_that_closes_on_a_full_disk_fails_what_it_held(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        pages = await store.run(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+        await store.run(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+        held = store.submit(Transaction(readings=tuple(make(seq) for seq in range(2, 3_000))))
+        await asyncio.to_thread(store.close)
+        with pytest.raises(StoreFault, match="closing"):
+            await held
 
     with_store(tmp_path, work)
 

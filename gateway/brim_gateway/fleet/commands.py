@@ -17,7 +17,8 @@ from brim_gateway.errors import RegistryError
 from brim_gateway.fleet.enrol import Enrolled, exceptions_of
 from brim_gateway.ingest.passwords import hash_password, new_password
 from brim_gateway.model import BinRecord, BinState, iso_utc
-from brim_gateway.store import journal, registry
+from brim_gateway.store import registry
+from brim_gateway.store.states import all_states
 
 
 def add(connection: sqlite3.Connection, enrolled: Sequence[Enrolled]) -> None:
@@ -41,21 +42,21 @@ def add(connection: sqlite3.Connection, enrolled: Sequence[Enrolled]) -> None:
 
 def remove(connection: sqlite3.Connection, name: str) -> BinRecord:
     """Forget a bin and its keys; its readings stay."""
-    record = _find(connection, name)
+    record = find(connection, name)
     registry.remove_bin(connection, record)
     return record
 
 
 def listing(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     """Every bin with what is believed of it, without any secret."""
-    states = {state.bin: state for state in journal.all_states(connection)}
+    states = {state.bin: state for state in all_states(connection)}
     return [bin_view(record, states.get(record.bin)) for record in registry.all_bins(connection)]
 
 
 def show(connection: sqlite3.Connection, name: str) -> dict[str, Any]:
     """One bin, its state, and which of its keys are set."""
-    record = _find(connection, name)
-    states = {state.bin: state for state in journal.all_states(connection)}
+    record = find(connection, name)
+    states = {state.bin: state for state in all_states(connection)}
     view = bin_view(record, states.get(name))
     device = registry.find_device(connection, record.dev)
     view["keys"] = {
@@ -72,7 +73,7 @@ def show(connection: sqlite3.Connection, name: str) -> dict[str, Any]:
 
 def prepare_new_keys(connection: sqlite3.Connection, name: str) -> BinRecord:
     """The bin whose keys are to be replaced; raises RegistryError where that cannot be done here."""
-    record = _find(connection, name)
+    record = find(connection, name)
     if record.link == "lorawan":
         device = registry.find_device(connection, record.dev)
         if device is None or device.app_key is None:
@@ -94,7 +95,7 @@ def put_keys(
     connection: sqlite3.Connection, name: str, password_hash: str | None, app_key: bytes | None
 ) -> tuple[BinRecord, str]:
     """Store fresh keys; (the bin, its JoinEUI or ""). The running session of a LoRaWAN bin ends: it must join again."""
-    record = _find(connection, name)
+    record = find(connection, name)
     if app_key is None:
         record = msgspec.structs.replace(record, password_hash=password_hash)
         registry.save_bin(connection, record)
@@ -145,7 +146,8 @@ def text_rows(raw: object) -> list[tuple[str, Mapping[str, str]]]:
     return list(rows)
 
 
-def _find(connection: sqlite3.Connection, name: str) -> BinRecord:
+def find(connection: sqlite3.Connection, name: str) -> BinRecord:
+    """The bin of that name; raises RegistryError."""
     record = registry.find_bin(connection, name)
     if record is None:
         raise RegistryError([f"{name[:64]!r}: no such bin; `brim gateway bins list` shows them"])

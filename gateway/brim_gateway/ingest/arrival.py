@@ -12,13 +12,17 @@ LINK_UNCERTAINTY_S = 2
 """…and by the time that the report was under way."""
 
 
+GATEWAY, UNSYNCHRONISED, CONCENTRATOR = "gateway", "gateway-unsynchronised", "concentrator"
+"""Whose clock the time of a reading is by."""
+
+
 def to_reading(
     measured: Measured,
     record: BinRecord,
     *,
     received_us: int,
     heard_us: int | None = None,
-    time_source: str = "gateway",
+    time_source: str = GATEWAY,
     epoch: int = 0,
     seq: int | None = None,
     radio: Radio | None = None,

@@ -14,20 +14,25 @@ import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-from brim_gateway.ingest.mqtt_session import Arrival, Session
+from brim_gateway.fleet.strangers import Strangers
+from brim_gateway.ingest.mqtt_door import Door, Guest, source_of
+from brim_gateway.ingest.mqtt_session import Deliver, Refused, Session
+from brim_gateway.ingest.mqtt_tls import BUFFER_BYTES, accept_tls
 from brim_gateway.ingest.passwords import MAX_PASSWORD_BYTES, verify
+from brim_gateway.model import DEV_PATTERN
 from brim_gateway.mqtt import server_codec as mqtt
 from brim_gateway.ratelog import RateLog
 
 log = logging.getLogger("brim.mqtt")
 
-HANDSHAKE_S = 10.0
-YIELD_S = 2.0
-"""When all places are taken, whoever has not shown who it is for so long gives its place to the next one."""
+HANDSHAKE_S = 10
+YIELD_S = 4.0
+"""While others wait, whoever has been silent about itself for so long goes. An ESP32 computes for up to 2 s."""
 LOOK_AGAIN_S = 0.1
 HASHING_THREADS = 1
 HASHES_WAITING = 64
@@ -40,36 +45,59 @@ class Credentials:
     password_hash: str | None
 
 
-class MqttListener:
-    """``deliver(arrival)`` returns an awaitable that resolves after the commit (an exception: not stored).
+@dataclass(eq=False, slots=True, kw_only=True)
+class _Visitor(Guest):
+    """A connection on its way to being a session. ``owned``: a transport has it and will close it."""
 
-    ``credentials(dev)`` answers None for a device that is not a Wi-Fi bin of the registry.
+    connection: socket.socket
+    peer: str
+    heard_at: float = 0.0
+    owned: bool = False
+    task: asyncio.Task[None] | None = None
+
+    def hang_up(self) -> None:
+        if not self.owned:
+            self.connection.close()
+
+
+class MqttListener:
+    """``deliver(dev, payloads)`` answers a future that resolves after the commit (an exception: never stored).
+
+    ``credentials(dev)`` answers None for a device that is not a Wi-Fi bin of the registry; ``on_listening(dev)``: it
+    has subscribed, and can be sent commands.
     """
 
     def __init__(
         self,
-        deliver: Callable[[Arrival], Awaitable[object]],
+        deliver: Deliver,
         credentials: Callable[[str], Credentials | None],
         *,
         tls: ssl.SSLContext | None,
         max_connections: int = 64,
+        max_handshakes: int = 8,
+        strangers: Strangers | None = None,
+        on_listening: Callable[[str], None] = lambda dev: None,
     ) -> None:
         self.deliver = deliver
+        self.on_listening = on_listening
         self.counters: Counter[str] = Counter()
         self.rate_log = RateLog(log)
         self.sessions: dict[str, Session] = {}
         self.open: set[Session] = set()
         self.draining = False
+        self.read_buffer = memoryview(bytearray(BUFFER_BYTES))
         self._credentials = credentials
         self._tls = tls
-        self._room = asyncio.Semaphore(max_connections)
+        self.strangers = strangers
+        self._door: Door[_Visitor] = Door(max_connections, max_handshakes)
         self._hashers = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="brim-password")
         self._hashes_waiting = 0
         self._proof_key = os.urandom(32)
         self._proven: dict[str, tuple[str, bytes]] = {}
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
-        self._greeting: dict[asyncio.Task[None], float] = {}
+        self._look: asyncio.TimerHandle | None = None
+        self._greeting: set[_Visitor] = set()
 
     def start(self, sock: socket.socket) -> None:
         """Serve on the bound, listening, non-blocking ``sock``; takes it over."""
@@ -79,15 +107,17 @@ class MqttListener:
     async def stop(self, grace_s: float = 2.0) -> None:
         """Take nothing more, let what was taken be committed and acknowledged, then close everything."""
         self.draining = True
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.gather(self._accepting, return_exceptions=True)
-        for task in self._greeting:
+        if self._look is not None:
+            self._look.cancel()
+        tasks = [task for task in (self._accepting, *(one.task for one in self._greeting)) if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._greeting, return_exceptions=True)
-        waits = [session.settled.wait() for session in self.open]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for guest in self._door.send_home():
+            guest.hang_up()
+        waits = [asyncio.ensure_future(session.settled.wait()) for session in self.open]
         if waits:
-            await asyncio.wait([asyncio.ensure_future(wait) for wait in waits], timeout=grace_s)
+            await asyncio.wait(waits, timeout=grace_s)
         for session in list(self.open):
             session.close(mqtt.SHUTTING_DOWN, "gateway stops")
         if self._socket is not None:
@@ -106,90 +136,136 @@ class MqttListener:
         if session is not None:
             session.close(mqtt.NOT_AUTHORIZED, "registration changed")
 
+    @property
+    def greeting(self) -> int:
+        """Connections in their handshake."""
+        return len(self._greeting)
+
+    @property
+    def waiting(self) -> int:
+        """Connections that wait, unread, for a place."""
+        return self._door.waiting
+
+    @property
+    def checking(self) -> int:
+        """Passwords that are being checked, or wait for it."""
+        return self._hashes_waiting
+
+    # The door
+
     async def _accept(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            # At the limit the kernel's backlog holds the next ones: they wait instead of failing.
-            while self._room.locked():
-                self._make_room(loop.time() - YIELD_S)
-                await asyncio.sleep(LOOK_AGAIN_S)
-            await self._room.acquire()
             try:
                 connection, address = await loop.sock_accept(sock)
             except OSError as exc:
-                self._room.release()
                 self.rate_log.note("accept failed", str(exc))
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(LOOK_AGAIN_S)
                 continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer = f"{address[0]}:{address[1]}"
-            task = loop.create_task(self._greet(connection, peer))
-            self._greeting[task] = loop.time()
-            task.add_done_callback(lambda done: self._greeting.pop(done, None))
+            crowded_out = self._door.arrive(
+                _Visitor(source_of(address[0]), connection=connection, peer=f"{address[0]}:{address[1]}")
+            )
+            if crowded_out is not None:
+                self.counters["crowded_out"] += 1
+                crowded_out.hang_up()
+            self._admit()
 
-    def _make_room(self, before: float) -> None:
-        """End what has been silent about itself since ``before``: in its handshake, or without a good CONNECT."""
-        for task, since in self._greeting.items():
-            if since < before:
+    def _admit(self) -> None:
+        """Greet everybody for whom there is room now."""
+        loop = asyncio.get_running_loop()
+        while not self.draining and (guest := self._door.next()) is not None:
+            guest.heard_at = loop.time()
+            self._greeting.add(guest)
+            guest.task = loop.create_task(self._greet(guest))
+            guest.task.add_done_callback(partial(self._greeted, guest))
+        if self._door.waiting and self._look is None and not self.draining:
+            self._look = loop.call_later(LOOK_AGAIN_S, self._look_again)
+
+    async def _greet(self, guest: _Visitor) -> None:
+        loop = asyncio.get_running_loop()
+        session = Session(self, guest.peer, partial(self._on_proven, guest), partial(self._on_gone, guest))
+        guest.owned = True
+        if self._tls is None:
+            await loop.connect_accepted_socket(lambda: session, guest.connection)
+            return
+
+        def heard() -> None:
+            guest.heard_at = loop.time()
+
+        await accept_tls(guest.connection, session, self._tls, within_s=HANDSHAKE_S, heard=heard)
+
+    def _greeted(self, guest: _Visitor, task: asyncio.Task[None]) -> None:
+        self._greeting.discard(guest)
+        fault = None if task.cancelled() else task.exception()
+        if task.cancelled() or fault is not None:
+            guest.hang_up()
+            self._door.leave(guest)
+        if fault is not None:
+            self.counters["handshake"] += 1
+            self.rate_log.note("handshake failed", f"{guest.peer}: {fault}")
+        self._door.shaken(guest)
+        self._admit()
+
+    def _on_proven(self, guest: _Visitor) -> None:
+        self._door.prove(guest)
+        self._admit()
+
+    def _on_gone(self, guest: _Visitor) -> None:
+        self._door.leave(guest)
+        self._admit()
+
+    def _look_again(self) -> None:
+        """While somebody waits, end what has been silent about itself: in its handshake, or without a good CONNECT."""
+        loop = asyncio.get_running_loop()
+        before = loop.time() - YIELD_S
+        for guest in [one for one in self._greeting if one.heard_at < before]:
+            if guest.task is not None:
                 self.counters["yielded"] += 1
-                task.cancel()
-        for session in [one for one in self.open if one.unproven_since is not None and one.unproven_since < before]:
+                guest.task.cancel()
+        for session in [one for one in self.open if one.silent_since is not None and one.silent_since < before]:
             self.counters["yielded"] += 1
             session.abort()
+        self._look = loop.call_later(LOOK_AGAIN_S, self._look_again) if self._door.waiting else None
 
-    async def _greet(self, connection: socket.socket, peer: str) -> None:
-        """The TLS handshake. The place is given back once: by the session when its connection is lost, or here
-        where none came to be (asyncio tells a protocol nothing of a handshake that failed)."""
-        loop = asyncio.get_running_loop()
-        place = [self._room.release]
-        handed_over = False
+    # Who is it
 
-        def release() -> None:
-            while place:
-                place.pop()()
+    async def authenticate(self, common_name: str | None, connect: mqtt.Connect, peer: str) -> str:
+        """The dev that has shown who it is. A client certificate's CN stands for the password. Raises Refused."""
+        user = connect.user if connect.user is not None else common_name
+        if user is None:
+            raise Refused(mqtt.BAD_CREDENTIALS, "says no user name")
+        known = self._credentials(user)
+        if known is None:
+            if self.strangers is not None and DEV_PATTERN.match(user):
+                self.strangers.note("dev", user, link="wifi", via=peer.rpartition(":")[0], why="not registered")
+            raise Refused(mqtt.BAD_CREDENTIALS, "no Wi-Fi bin of this site")
+        if common_name is not None:
+            if common_name != user:
+                raise Refused(mqtt.BAD_CREDENTIALS, f"has the certificate of {common_name!r}")
+            return user
+        await self._check_password(user, known.password_hash, connect.password)
+        return user
 
-        def session() -> Session:
-            nonlocal handed_over
-            handed_over = True
-            return Session(self, peer, release)
-
-        try:
-            await loop.connect_accepted_socket(
-                session, connection, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_S if self._tls else None
-            )
-        except BaseException as exc:
-            release()
-            if not handed_over:
-                connection.close()
-            if not isinstance(exc, OSError):
-                raise
-            self.counters["handshake"] += 1
-            self.rate_log.note("handshake failed", f"{peer}: {exc}")
-
-    async def authenticate(self, session_cn: str | None, connect: mqtt.Connect) -> str | None:
-        """The dev that has shown who it is, or None. A client certificate's CN stands for the password."""
-        user = connect.user if connect.user is not None else session_cn
-        if user is None or (known := self._credentials(user)) is None:
-            return None
-        if session_cn is not None:
-            return user if session_cn == user else None
-        stored, password = known.password_hash, connect.password
+    async def _check_password(self, user: str, stored: str | None, password: bytes | None) -> None:
         if stored is None or not password or len(password) > MAX_PASSWORD_BYTES:
-            return None
+            raise Refused(mqtt.BAD_CREDENTIALS, "no password")
         # A bin that connects at each wake pays for the slow hash once in this process's life.
         proof = hmac.digest(self._proof_key, password, hashlib.sha256)
         proven = self._proven.get(user)
         if proven is not None and proven[0] == stored and hmac.compare_digest(proven[1], proof):
-            return user
+            return
         if self._hashes_waiting >= HASHES_WAITING:
+            # Not its fault: somebody floods. It may come again, with the same password.
             self.counters["busy"] += 1
-            return None
+            raise Refused(mqtt.SERVER_BUSY, "too many passwords are being checked")
         self._hashes_waiting += 1
         try:
             good = await asyncio.get_running_loop().run_in_executor(self._hashers, verify, password, stored)
+        except RuntimeError:
+            raise Refused(mqtt.SHUTTING_DOWN, "the gateway stops") from None
         finally:
             self._hashes_waiting -= 1
         if not good:
-            return None
+            raise Refused(mqtt.BAD_CREDENTIALS, "wrong password")
         self._proven[user] = (stored, proof)
-        return user

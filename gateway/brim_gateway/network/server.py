@@ -47,6 +47,7 @@ class NetworkServer:
     """LoRaWAN 1.0.4, Class A, EU868, for the devices of one site. All times are UTC microseconds given by the caller.
 
     `trust_concentrator_clock`: the time of an event is the concentrator's, where it gives one.
+    `clock_trusted`: whether the caller's times are good enough to set a device's clock by.
     What this object knows after a call is what the caller has been given in `updates`: commit them, or call
     `restore_device` with the rows as they were committed last.
     """
@@ -58,11 +59,13 @@ class NetworkServer:
         random_bytes: Callable[[int], bytes],
         net_id: int = 0,
         trust_concentrator_clock: bool = False,
+        clock_trusted: Callable[[], bool] = lambda: True,
         lead_us: int = LEAD_US,
     ) -> None:
         self._random_bytes = random_bytes
         self._net_id = net_id
         self._trust_clock = trust_concentrator_clock
+        self._clock_trusted = clock_trusted
         self._lead_us = lead_us
         self._rows = Rows()
         self._slots: dict[str, Slot] = {}
@@ -274,7 +277,8 @@ class NetworkServer:
         slot.reply_due = slot.confirmed or bool(frame.f_ctrl & frames.ADR_ACK_REQ)
         commands = payload if frame.f_port == 0 else frame.f_opts
         if commands:
-            slot.mac_answers = answers_to(commands, reception, self._heard_us(reception, now_us))
+            known_us = self._heard_us(reception, now_us) if self._clock_trusted() else None
+            slot.mac_answers = answers_to(commands, reception, known_us)
 
     def _forget(self, now_us: int) -> None:
         while self._ages and not 0 <= now_us - self._ages[0].heard_us < FORGET_US:
@@ -298,6 +302,10 @@ class NetworkServer:
             return False
         queue.append(_Queued(f_port, payload, expires_us))
         return True
+
+    def queued(self, dev: str) -> int:
+        """How many payloads wait for the next uplink of `dev`."""
+        return len(self._queues.get(dev, ()))
 
     @staticmethod
     def _drop_expired(queue: deque[_Queued], now_us: int) -> None:

@@ -21,6 +21,7 @@ EVENT_TYPE = "application/cloudevents+json; charset=utf-8"
 READING_SCHEMA = "urn:brim:schema:reading-1"
 EXPIRY_S = 14 * 24 * 3600
 ALARMS = ("fire", "tilted", "moved", "lid_open", "battery_low", "tamper")
+LATE_S = 300
 REPLAY_AFTER_US = 60_000_000
 """A reading handed over later than this after its arrival is marked as a replay."""
 
@@ -50,53 +51,98 @@ def quality(reading: Reading) -> int:
     return 4 if reading.echoes >= 10 and reading.spread_mm <= 20 else 3
 
 
-def reading_body(reading: Reading) -> dict[str, Any]:
-    """The payload of a reading. What is absent is left out; ``fill_pct`` and ``state`` come only with a distance."""
-    radio: dict[str, Any] = {"kind": reading.link}
-    if reading.radio is not None:
-        radio |= {
-            "rssi_dbm": reading.radio.rssi_dbm,
-            "snr_db": reading.radio.snr_db,
-            "sf": reading.radio.sf,
-            "freq_hz": reading.radio.freq_hz,
-        }
-    body: dict[str, Any] = {
-        "v": 1,
-        "uid": reading.uid,
-        "bin": reading.bin,
-        "dev": reading.dev,
-        "seq": reading.seq,
-        "time": iso_utc(reading.time_us),
-        "time_source": reading.time_source,
-        "received": iso_utc(reading.received_us),
-        "fill_pct": reading.fill_pct,
-        "distance_mm": reading.distance_mm,
-        "state": level(reading) if reading.fill_pct is not None else None,
-        "battery_mv": reading.battery_mv,
-        "temperature_c": reading.temperature_c,
-        "quality": quality(reading),
-        "flags": list(reading.events or ()),
-        "radio": _present(radio),
-        "status": reading.status,
-        "spread_mm": reading.spread_mm,
-        "echoes": reading.echoes,
-        "time_uncertainty_s": reading.time_uncertainty_s,
-    }
-    return _present(body)
+class RadioBody(msgspec.Struct, omit_defaults=True):
+    """How the reading came."""
+
+    kind: str
+    rssi_dbm: int | float | None = None
+    snr_db: int | float | None = None
+    sf: int | None = None
+    freq_hz: int | None = None
 
 
-def state_body(state: BinState) -> dict[str, Any]:
+class ReadingBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The payload of a reading. What is absent is left out; ``fill_pct`` and ``state`` come only with a distance.
+
+    ``late_s``: seconds between the measurement and its arrival, where that is more than LATE_S.
+    """
+
+    v: int
+    uid: str
+    bin: str
+    dev: str
+    seq: int | None
+    time: str
+    time_source: str
+    received: str
+    late_s: int | None = None
+    fill_pct: int | None = None
+    distance_mm: int | None = None
+    state: str | None = None
+    battery_mv: int | None = None
+    temperature_c: float | None = None
+    quality: int
+    flags: tuple[str, ...]
+    radio: RadioBody
+    status: str
+    spread_mm: int | None = None
+    echoes: int | None = None
+    time_uncertainty_s: int
+
+
+def reading_body(reading: Reading) -> ReadingBody:
+    """The payload of ``reading``."""
+    radio = reading.radio
+    late_s = (reading.received_us - reading.time_us) // 1_000_000
+    return ReadingBody(
+        v=1,
+        uid=reading.uid,
+        bin=reading.bin,
+        dev=reading.dev,
+        seq=reading.seq,
+        time=iso_utc(reading.time_us),
+        time_source=reading.time_source,
+        received=iso_utc(reading.received_us),
+        late_s=late_s if late_s > LATE_S else None,
+        fill_pct=reading.fill_pct,
+        distance_mm=reading.distance_mm,
+        state=level(reading) if reading.fill_pct is not None else None,
+        battery_mv=reading.battery_mv,
+        temperature_c=reading.temperature_c,
+        quality=quality(reading),
+        flags=reading.events or (),
+        radio=RadioBody(reading.link)
+        if radio is None
+        else RadioBody(reading.link, radio.rssi_dbm, radio.snr_db, radio.sf, radio.freq_hz),
+        status=reading.status,
+        spread_mm=reading.spread_mm,
+        echoes=reading.echoes,
+        time_uncertainty_s=reading.time_uncertainty_s,
+    )
+
+
+class StateBody(msgspec.Struct, omit_defaults=True):
     """The payload of a state. Without any distance so far there is no ``fill_pct`` and ``time`` is the contact's."""
-    return _present(
-        {
-            "v": 1,
-            "bin": state.bin,
-            "fill_pct": state.fill_pct,
-            "state": state.state,
-            "time": iso_utc(state.contact_us if state.time_us is None else state.time_us),
-            "last_emptied": None if state.last_emptied_us is None else iso_utc(state.last_emptied_us),
-            "alarms": [name for name in state.events if name in ALARMS],
-        }
+
+    v: int
+    bin: str
+    state: str
+    time: str
+    alarms: list[str]
+    fill_pct: int | None = None
+    last_emptied: str | None = None
+
+
+def state_body(state: BinState) -> StateBody:
+    """The payload of ``state``."""
+    return StateBody(
+        1,
+        state.bin,
+        state.state,
+        iso_utc(state.contact_us if state.time_us is None else state.time_us),
+        [name for name in state.events if name in ALARMS],
+        state.fill_pct,
+        None if state.last_emptied_us is None else iso_utc(state.last_emptied_us),
     )
 
 
@@ -147,7 +193,7 @@ def row_messages(site: str, row: JournalRow, with_state: bool, now_us: int) -> I
             expiry_s=EXPIRY_S,
         )
     if with_state and row.state is not None:
-        yield Message(f"{base}/state", _encode(state_body(row.state)), retain=True)
+        yield Message(f"{base}/state", _encode(state_body(row.state)), retain=True, expiry_s=EXPIRY_S)
 
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:

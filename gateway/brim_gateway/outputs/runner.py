@@ -1,45 +1,49 @@
 """One output: reads the journal behind its own cursor, hands rows over, moves the cursor on when they are acknowledged.
 
-Its own thread and its own read-only connection: a slow or dead backend holds back nobody else. After a break
-everything unacknowledged is sent again under the same uid.
+A slow or dead backend holds back nobody else. After a break everything that is not known to be acknowledged is sent
+again under the same uid: at most ``window`` rows, because no more are handed over beyond the cursor that is on disk.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-import secrets
-import socket
+import random
 import sqlite3
-import threading
-import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from brim_gateway.config import OutputConfig
 from brim_gateway.model import clean_text
+from brim_gateway.mqtt import client_codec as mqtt
 from brim_gateway.outputs.messages import Message, row_messages, status_message
-from brim_gateway.outputs.mqtt import LinkLost, MqttLink
+from brim_gateway.outputs.mqtt import LinkLost, MqttLink, connect
+from brim_gateway.outputs.tail import Tail
 from brim_gateway.ratelog import RateLog
-from brim_gateway.store import journal
+from brim_gateway.store import journal, outputs
 from brim_gateway.store.journal import JournalRow
+from brim_gateway.store.outputs import DeadLetter, Place, Progress
 from brim_gateway.store.store import Store
 
 log = logging.getLogger("brim.output")
 
-ROWS_AT_ONCE = 200
+ROWS_AT_ONCE = 500
 RETRY_S = 0.5
+RETRY_OFTEN_FOR_S = 300.0
+"""So long a lost backend is asked every RETRY_S; then less and less often."""
+RETRY_MOST_S = 60.0
 REFUSED_RETRY_S = 5.0
-"""After the broker refused us or a message: asking twice a second would not change its mind."""
-ACK_WITHIN_S = 30.0
-"""A broker that answers pings and never acknowledges is as good as gone."""
-IDLE_S = 1.0
+"""After the broker refused us: asking twice a second would not change its mind."""
+REFUSED_IN_A_ROW = 10
+"""One refused message is put aside. So many in a row, and nothing taken between: the broker is wrong, not they."""
 FINISH_S = 1.0
 
 
 @dataclass(slots=True)
 class OutputStatus:
-    """For status, /health and /metrics; written by the runner's thread alone."""
+    """For status, /health and /metrics."""
 
     name: str
     connected: bool = False
@@ -49,194 +53,326 @@ class OutputStatus:
     refused: int = 0
     reconnects: int = 0
     in_flight: int = 0
-    oldest_us: int | None = None
     last_fault: str = ""
 
 
 @dataclass(slots=True)
 class _Handing:
-    """A row on its way: how many of its messages are not acknowledged yet."""
+    """A row on its way: how many of its messages are not settled yet, and what of it was refused."""
 
     row_id: int
     left: int
+    letters: tuple[DeadLetter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One message of a row (``handing``), or a dead letter that is tried again (``letter_id``)."""
+
+    message: Message
+    number: int = 0
+    handing: _Handing | None = None
+    letter_id: int | None = None
 
 
 class OutputRunner:
-    """Start with ``start()``; ``stop()`` waits for what is in flight, a second at most."""
+    """``start()`` in the daemon's loop; ``await stop()`` waits for what is in flight, a second at most."""
 
-    def __init__(self, config: OutputConfig, site: str, store: Store, cursor: int, password: str | None) -> None:
-        self.status = OutputStatus(config.name, cursor=cursor)
-        self._config = config
+    def __init__(
+        self,
+        config: OutputConfig,
+        site: str,
+        store: Store,
+        tail: Tail,
+        place: Place,
+        password: str | None,
+        clock_us: Callable[[], int],
+    ) -> None:
+        self.config = config
+        self.status = OutputStatus(config.name, cursor=place.cursor)
         self._site = site
         self._store = store
+        self._tail = tail
         self._password = password
+        self._clock_us = clock_us
+        self._client_id = config.client_id or place.client_id
         self._rate_log = RateLog(log)
-        self._client_id = config.client_id or f"brim-{site}-{config.name}-{secrets.token_hex(3)}"
-        self._has_worked = False
         self._version = 4 if config.protocol == "3.1.1" else 5
-        self._stop = threading.Event()
-        self._wake_out, self._wake_in = socket.socketpair()
-        for end in (self._wake_out, self._wake_in):
-            end.setblocking(False)
-        self._thread = threading.Thread(target=self._run, name=f"brim-output-{config.name}", daemon=True)
-        # Of this connection: rows read, messages of rows begun, rows not acknowledged whole, messages by identifier.
+        self._has_worked = False
+        self._lost_at: float | None = None
+        self._pause_s = RETRY_S
+        self._refused_in_a_row = 0
+        self._link: MqttLink | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._noted = place.cursor
+        self._reset()
+
+    def _reset(self) -> None:
+        """Nothing is on its way."""
         self._read: deque[tuple[JournalRow, bool]] = deque()
-        self._read_to = cursor
-        self._unsent: deque[tuple[Message, _Handing]] = deque()
+        self._read_to = self.status.cursor
+        self._unsent: deque[_Part] = deque()
         self._sent: deque[_Handing] = deque()
-        self._waiting: dict[int, _Handing | None] = {}
-        self._last_ack = 0.0
-        self._refusal: int | None = None
+        self._unnoted: deque[int] = deque()
+        self._waiting: dict[int, _Part] = {}
+        self._delivered_letters: list[int] = []
+        self._refusal: LinkLost | None = None
 
     def start(self) -> None:
-        self._store.on_commit(self.wake)
-        self._thread.start()
+        """Begin to hand over."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def wake(self) -> None:
-        """There may be something new. Any thread, never blocks."""
-        # Full: it is awake already. Closed: it has gone.
-        with contextlib.suppress(OSError):
-            self._wake_in.send(b"\0")
+    async def stop(self) -> None:
+        """Take the last acknowledgements, say goodbye, end."""
+        self._stopping.set()
+        if self._task is not None:
+            if self._link is None:
+                self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._loading is not None:
+            await asyncio.gather(self._loading, return_exceptions=True)
+        if self._reader is not None:
+            self._reader.close()
 
-    def stop(self) -> None:
-        self._stop.set()
-        self.wake()
-        self._thread.join()
-        self._wake_in.close()
-        self._wake_out.close()
+    def on_commit(self, noted: int | None) -> None:
+        """Rows were committed, or this output's cursor is on disk as far as ``noted``."""
+        if noted is not None:
+            self._noted = max(self._noted, noted)
+            while self._unnoted and self._unnoted[0] <= self._noted:
+                self._unnoted.popleft()
+        self._pump()
 
-    def _run(self) -> None:
-        reader = self._store.reader()
-        try:
-            while not self._stop.is_set():
-                pause_s = RETRY_S
-                try:
-                    self._connection(reader)
-                except LinkLost as exc:
-                    pause_s = self._lost(exc)
-                except sqlite3.Error as exc:
-                    self._rate_log.note(f"{self._config.name}: journal", str(exc), logging.ERROR)
-                except Exception:  # an output must outlive its own faults; the row stays
-                    log.exception("output %s: fault of its own", self._config.name)
-                    pause_s = REFUSED_RETRY_S
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._connection()
+                continue
+            except LinkLost as exc:
+                pause_s = self._lost(exc)
+            except Exception:  # an output must outlive its own faults; the row stays
+                log.exception("output %s: fault of its own", self.config.name)
+                pause_s = REFUSED_RETRY_S
+            finally:
+                self._link = None
                 self.status.connected = False
-                self._stop.wait(pause_s)
-        finally:
-            reader.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
 
     def _lost(self, exc: LinkLost) -> float:
         """Note the loss; how long to wait before the next attempt."""
         self.status.reconnects += 1
         self.status.last_fault = clean_text(exc)
-        self._rate_log.note(f"output {self._config.name}", str(exc))
+        self._rate_log.note(f"output {self.config.name}", str(exc))
         # A broker that hangs up before its CONNACK may not know MQTT 5, or may be going down; what has worked stays.
-        if self._config.protocol == "auto" and exc.wrong_version and (exc.answered or not self._has_worked):
+        if self.config.protocol == "auto" and exc.wrong_version and (exc.answered or not self._has_worked):
             self._version = 4 if self._version == 5 else 5
-            return 0.0 if self._version == 4 else RETRY_S
-        return REFUSED_RETRY_S if exc.refused else RETRY_S
+            if self._version == 4:
+                return 0.0
+        now = asyncio.get_running_loop().time()
+        if self._lost_at is None:
+            self._lost_at, self._pause_s = now, RETRY_S
+        if exc.busy or now - self._lost_at > RETRY_OFTEN_FOR_S:
+            self._pause_s = min(2 * self._pause_s, RETRY_MOST_S)
+        least_s = REFUSED_RETRY_S if exc.refused else RETRY_S
+        # Half to one and a half: a city's cabinets must not all come back at once.
+        return max(least_s, self._pause_s * (0.5 + random.random()) if self._pause_s > RETRY_S else RETRY_S)
 
-    def _connection(self, reader: sqlite3.Connection) -> None:
+    async def _connection(self) -> None:
         """One connection from CONNECT to its loss (LinkLost) or to the stop."""
-        self._read.clear()
-        self._unsent.clear()
-        self._sent.clear()
-        self._waiting.clear()
-        self._refusal = None
-        self._read_to = self.status.cursor
         will = status_message(self._site, online=False)
-        link = MqttLink(self._config, self._version, self._password, will, self._client_id, self._on_ack)
+        link = MqttLink(self.config, self._version, self._password, will, self._client_id, self)
+        await connect(link, self.config)
+        self._reset()
+        self._has_worked = self.status.connected = True
+        self.status.protocol = "5" if self._version == 5 else "3.1.1"
+        log.info("output %s: connected, MQTT %s", self.config.name, self.status.protocol)
+        self._link = link
+        self._unsent.append(_Part(status_message(self._site, online=True)))
+        self._pump()
+        stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            self.status.connected = self._has_worked = True
-            self.status.protocol = "5" if self._version == 5 else "3.1.1"
-            log.info("output %s: connected, MQTT %s", self._config.name, self.status.protocol)
-            self._waiting[link.publish(status_message(self._site, online=True))] = None
-            self._last_ack = time.monotonic()
-            while not self._stop.is_set():
-                self._fill(link, reader)
-                link.step(IDLE_S, self._wake_out)
-                self._drain_wake()
-                self._advance()
-            self._finish(link)
+            await asyncio.wait((link.lost, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if link.lost.done():
+                raise self._refusal or link.lost.result()
+            await self._finish(link)
         finally:
+            stopping.cancel()
             link.drop()
 
-    def _fill(self, link: MqttLink, reader: sqlite3.Connection) -> None:
-        """Send rows until the window is full or the journal is read to its end."""
-        while len(self._waiting) < link.window:
-            if not self._unsent and not self._begin_row(reader):
-                self.status.oldest_us = self._sent_oldest()
-                return
-            if not self._waiting:
-                self._last_ack = time.monotonic()
-            message, handing = self._unsent.popleft()
-            self._waiting[link.publish(message)] = handing
+    async def _finish(self, link: MqttLink) -> None:
+        """The gateway stops: take the last acknowledgements, say that we go."""
+        self._read.clear()
+        self._unsent.clear()
+        self._waiting[link.publish(status_message(self._site, online=False))] = _Part(
+            status_message(self._site, online=False)
+        )
+        link.flush()
+        settled = asyncio.ensure_future(self._settled.wait())
+        await asyncio.wait((settled, link.lost), timeout=FINISH_S, return_when=asyncio.FIRST_COMPLETED)
+        settled.cancel()
+        link.goodbye()
+
+    # Handing over.
+
+    def _pump(self) -> None:
+        """Send until the window is full or nothing is left to read."""
+        link = self._link
+        if link is None or link.lost.done() or self._stopping.is_set():
+            return
+        room = link.room
+        while room > 0:
+            if not self._unsent and not self._begin_row():
+                break
+            part = self._unsent.popleft()
+            if link.fits(part.message):
+                self._waiting[link.publish(part.message)] = part
+                room -= 1
+            else:
+                self._settle(part, 0x95)
+        link.flush()
         self.status.in_flight = len(self._waiting)
 
-    def _begin_row(self, reader: sqlite3.Connection) -> bool:
-        """Take up the next row's messages: the window may let through only some of them at a time."""
-        if not self._read and not self._load(reader):
+    def _begin_row(self) -> bool:
+        """Take up the next row's messages, unless the window is full of rows that are not known to be acknowledged."""
+        window = 1 if self._refused_in_a_row >= REFUSED_IN_A_ROW else self.config.window
+        if len(self._sent) + len(self._unnoted) >= window or (not self._read and not self._load()):
             return False
         row, with_state = self._read.popleft()
-        messages = list(row_messages(self._site, row, with_state, time.time_ns() // 1000))
-        handing = _Handing(row.id, len(messages))
+        handing = _Handing(row.id, 0)
+        for number, message in enumerate(row_messages(self._site, row, with_state, self._clock_us())):
+            handing.left += 1
+            self._unsent.append(_Part(message, number, handing))
         self._sent.append(handing)
-        self._unsent.extend((message, handing) for message in messages)
-        if self.status.oldest_us is None:
-            self.status.oldest_us = row.reading.received_us
         return True
 
-    def _load(self, reader: sqlite3.Connection) -> bool:
-        """Read the next rows; of several states of a bin among them only the last is worth sending."""
-        rows = journal.read_after(reader, self._read_to, ROWS_AT_ONCE)
-        if not rows:
+    def _load(self) -> bool:
+        """Take the next rows from memory; those that are older are fetched from disk, and come later."""
+        if self._read_to >= self._store.health.newest_id:
             return False
-        last_state = {row.reading.bin: row.id for row in rows if row.state is not None}
-        self._read.extend((row, last_state.get(row.reading.bin) == row.id) for row in rows)
-        self._read_to = rows[-1].id
-        self.status.oldest_us = rows[0].reading.received_us
-        return True
+        rows = self._tail.after(self._read_to, ROWS_AT_ONCE)
+        if rows is None:
+            if self._loading is None:
+                self._loading = asyncio.get_running_loop().create_task(self._load_from_disk(self._read_to))
+            return False
+        self._take(rows)
+        return bool(rows)
 
-    def _sent_oldest(self) -> int | None:
-        return self.status.oldest_us if self._waiting else None
+    async def _load_from_disk(self, cursor: int) -> None:
+        try:
+            rows = await asyncio.to_thread(self._fetch, cursor)
+        except sqlite3.Error as exc:
+            self._rate_log.note(f"output {self.config.name}: journal", str(exc), logging.ERROR)
+            rows = []
+            await asyncio.sleep(RETRY_S)
+        finally:
+            self._loading = None
+        # After a new connection the reading begins anew, elsewhere.
+        if cursor == self._read_to:
+            self._take(rows)
+        self._pump()
 
-    def _on_ack(self, mid: int, reason: int) -> None:
-        handing = self._waiting.pop(mid, None)
-        self._last_ack = time.monotonic()
-        if handing is None:  # the gateway's own status: no row waits for it
+    def _fetch(self, cursor: int) -> list[JournalRow]:
+        if self._reader is None:
+            self._reader = self._store.reader()
+        return journal.read_after(self._reader, cursor, ROWS_AT_ONCE)
+
+    def _take(self, rows: list[JournalRow]) -> None:
+        """Of several states of a bin among the rows only the last is worth sending."""
+        if rows:
+            last_state = {row.reading.bin: row.id for row in rows if row.state is not None}
+            self._read.extend((row, last_state.get(row.reading.bin) == row.id) for row in rows)
+            self._read_to = rows[-1].id
+
+    # What the broker says: mqtt.Owner.
+
+    def on_ack(self, packet_id: int, reason: int) -> None:
+        part = self._waiting.pop(packet_id, None)
+        if part is not None:
+            self._settle(part, reason)
+
+    def on_ready(self) -> None:
+        self._advance()
+        if self._refusal is not None and self._link is not None:
+            self._link.drop()
+        elif self._stopping.is_set() and not self._waiting:
+            self._settled.set()
+        else:
+            self._pump()
+
+    def _settle(self, part: _Part, reason: int) -> None:
+        if reason < 0x80:
+            self._lost_at = None
+            if part.handing is not None:
+                part.handing.left -= 1
+                self._refused_in_a_row, self._pause_s = 0, RETRY_S
+            elif part.letter_id is not None:
+                self._delivered_letters.append(part.letter_id)
             return
-        if reason >= 0x80:
-            self._refusal = reason
-            return
-        handing.left -= 1
+        self.status.refused += 1
+        text = mqtt.reason_text(reason)
+        self.status.last_fault = f"refused {part.message.topic}: {text}"
+        self._rate_log.note(f"output {self.config.name}: message refused", f"{part.message.topic}: {text}")
+        if reason == mqtt.QUOTA_EXCEEDED:
+            self._refusal = LinkLost(f"the broker wants less: {text}", busy=True)
+        elif part.handing is not None:
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row >= REFUSED_IN_A_ROW:
+                self._refusal = LinkLost(f"the broker refuses everything: {text}", refused=True)
+                return
+            letter = DeadLetter(part.handing.row_id, part.number, part.message.topic, text, self._clock_us())
+            part.handing.letters += (letter,)
+            part.handing.left -= 1
 
     def _advance(self) -> None:
-        """Move the cursor over every leading row that is acknowledged whole."""
-        cursor = self.status.cursor
+        """Move the cursor over every leading row that is settled whole."""
+        letters: tuple[DeadLetter, ...] = ()
+        before = self.status.cursor
         while self._sent and not self._sent[0].left:
-            cursor = self._sent.popleft().row_id
-            self.status.acknowledged += 1
-        if cursor != self.status.cursor:
-            self.status.cursor = cursor
-            self._store.note_cursor(self._config.name, cursor)
+            handing = self._sent.popleft()
+            self.status.cursor = handing.row_id
+            self.status.acknowledged += not handing.letters
+            self._unnoted.append(handing.row_id)
+            letters += handing.letters
+        if self.status.cursor != before:
+            urgent = 2 * len(self._unnoted) >= self.config.window
+            self._store.note_progress(self.config.name, Progress(self.status.cursor, letters), urgent=urgent)
+        if self._delivered_letters:
+            delivered, self._delivered_letters = self._delivered_letters, []
+            # Not awaited: at the worst they are tried again.
+            self._store.run(lambda connection: outputs.drop_letters(connection, delivered)).add_done_callback(
+                lambda future: future.exception()
+            )
         self.status.in_flight = len(self._waiting)
-        if self._refusal is not None:
-            self.status.refused += 1
-            raise LinkLost(f"the broker refused a message, reason 0x{self._refusal:02x}", refused=True)
-        if self._waiting and time.monotonic() - self._last_ack > ACK_WITHIN_S:
-            raise LinkLost(f"nothing acknowledged for {ACK_WITHIN_S:.0f} s")
 
-    def _finish(self, link: MqttLink) -> None:
-        """The gateway stops: take the last acknowledgements, say that we go."""
-        deadline = time.monotonic() + FINISH_S
-        link.publish(status_message(self._site, online=False))
-        while self._waiting and time.monotonic() < deadline:
-            link.step(0.1, None)
-            self._advance()
-        link.disconnect()
+    # Dead letters once more.
 
-    def _drain_wake(self) -> None:
-        try:
-            while self._wake_out.recv(4096):
-                pass
-        except BlockingIOError:
-            pass
+    async def retry_letters(self) -> dict[str, object]:
+        """Send the dead letters again, behind what is queued; those that are taken leave the list. JSON-ready."""
+        if self._link is None:
+            return {"output": self.config.name, "tried": 0, "connected": False}
+        found = await self._store.run(
+            lambda connection: outputs.oldest_letters(connection, self.config.name, 0, ROWS_AT_ONCE)
+        )
+        parts, gone = await self._store.run(lambda connection: self._remade(connection, found))
+        if gone:
+            await self._store.run(lambda connection: outputs.drop_letters(connection, gone))
+        self._unsent.extend(parts)
+        self._pump()
+        return {"output": self.config.name, "tried": len(parts), "no_longer_kept": len(gone), "connected": True}
+
+    def _remade(
+        self, connection: sqlite3.Connection, found: list[tuple[int, int, int]]
+    ) -> tuple[list[_Part], list[int]]:
+        parts, gone = [], []
+        for letter_id, journal_id, number in found:
+            row = journal.read_row(connection, journal_id)
+            messages = list(row_messages(self._site, row, True, self._clock_us())) if row is not None else []
+            if number < len(messages):
+                parts.append(_Part(messages[number], number, letter_id=letter_id))
+            else:
+                gone.append(letter_id)
+        return parts, gone

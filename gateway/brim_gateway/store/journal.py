@@ -1,35 +1,33 @@
-"""The journal's SQL: appending with uniqueness on integers, reading on from a cursor. No thread, no commit."""
+"""The journal's SQL: appending each reading once, reading on from a cursor. No thread, no commit."""
 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from collections import deque
 
 import msgspec
 
 from brim_gateway.insight.state import advance
 from brim_gateway.model import BinState, Event, Reading
+from brim_gateway.store.numbers import Numbers
+from brim_gateway.store.states import BinStates
 from brim_gateway.store.transaction import Committed, Quarantined
 
 QUARANTINE_ROWS = 1_000
 QUARANTINE_PAYLOAD_BYTES = 1_024
 REPEAT_WINDOW_US = 2_000_000
-"""A device that forgets its counter repeats a value within this time: that is one reading."""
+"""A device without numbers repeats a value within this time: that is one reading."""
+REPEATS_KNOWN = 8
+UNNUMBERED_MOST = 4_096
 
 _encode = msgspec.json.Encoder().encode
 _reading = msgspec.json.Decoder(Reading).decode
 _state = msgspec.json.Decoder(BinState).decode
 _events = msgspec.json.Decoder(list[Event]).decode
+_INSERT = "INSERT INTO journal (id, received_us, reading, state, events) VALUES (?, ?, ?, ?, ?)"
 
 
-def dev_number(dev: str) -> int:
-    """16 hex digits as SQLite's signed 64-bit integer."""
-    number = int(dev, 16)
-    return number - (1 << 64) if number >= 1 << 63 else number
-
-
-@dataclass(frozen=True, slots=True)
-class JournalRow:
+class JournalRow(msgspec.Struct, frozen=True):
     """One row as an output reads it. ``state`` and ``events`` are what this reading changed."""
 
     id: int
@@ -38,85 +36,82 @@ class JournalRow:
     events: tuple[Event, ...]
 
 
-class StateCache:
-    """The bins' states as the open transaction sees them. ``forget()`` after a rollback."""
+class Journal:
+    """The appending side, with what the open transaction has added so far. The writer's thread alone."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        self.states = BinStates(connection)
+        self.newest_id = newest_id(connection)
         self._connection = connection
-        self._states: dict[str, BinState] = {}
+        self._numbers = Numbers(connection)
+        self._next_id = self.newest_id + 1
+        self._rows: list[JournalRow] = []
+        self._unwritten = 0
+        # Of devices without numbers: the last few values, until the next start.
+        self._values: dict[str, deque[Reading]] = {}
 
-    def get(self, bin_name: str) -> BinState | None:
-        # One look-up: another thread may forget the bin at any time.
-        state = self._states.get(bin_name)
-        if state is None:
-            row = self._connection.execute("SELECT state FROM bin_states WHERE bin = ?", (bin_name,)).fetchone()
-            state = _state(row[0]) if row else None
-            if state is not None:
-                self._states[bin_name] = state
-        return state
+    def append(self, reading: Reading, result: Committed) -> None:
+        """Append ``reading`` unless its uid was there before; ``result`` says whether it was new."""
+        if reading.seq is None:
+            reading = self._number(reading)
+        if reading.seq is None or not self._numbers.take(reading.dev, reading.epoch, reading.seq):
+            result.new.append(False)
+            return
+        state, events = advance(self.states.get(reading.bin), reading)
+        if state is not None:
+            self.states.put(state)
+        self._rows.append(JournalRow(self._next_id, reading, state, tuple(events)))
+        self._next_id += 1
+        result.new.append(True)
 
-    def put(self, state: BinState) -> None:
-        self._states[state.bin] = state
-        self._connection.execute(
-            "INSERT INTO bin_states (bin, state) VALUES (?, ?) ON CONFLICT (bin) DO UPDATE SET state = excluded.state",
-            (state.bin, _encode(state)),
+    def write(self) -> None:
+        """Bring what was appended into the file, inside the open transaction."""
+        new = self._rows[self._unwritten :]
+        self._unwritten = len(self._rows)
+        self._connection.executemany(
+            _INSERT,
+            [
+                (
+                    row.id,
+                    row.reading.received_us,
+                    _encode(row.reading),
+                    None if row.state is None else _encode(row.state),
+                    _encode(row.events) if row.events else None,
+                )
+                for row in new
+            ],
         )
+        self._numbers.write()
 
-    def forget(self, bin_name: str | None = None) -> None:
-        """Forget one bin's cached state, or all."""
-        if bin_name is None:
-            self._states.clear()
-        else:
-            self._states.pop(bin_name, None)
+    def committed(self) -> list[JournalRow]:
+        """The transaction stands: its rows."""
+        rows, self._rows, self._unwritten = self._rows, [], 0
+        self.newest_id = self._next_id - 1
+        self._numbers.committed()
+        self.states.committed()
+        return rows
 
+    def rolled_back(self) -> None:
+        """Nothing of the transaction stands."""
+        self._rows, self._unwritten = [], 0
+        self._next_id = self.newest_id + 1
+        self._numbers.rolled_back()
+        self.states.rolled_back()
+        self._values.clear()
 
-def append(connection: sqlite3.Connection, states: StateCache, reading: Reading, result: Committed) -> None:
-    """Append ``reading`` unless its uid is there; note in ``result`` whether it was new and what it changed."""
-    dev = dev_number(reading.dev)
-    numbered = reading if reading.seq is not None else _number(connection, dev, reading)
-    if numbered is None or _held(connection, dev, numbered):
-        result.new.append(False)
-        return
-    state, events = advance(states.get(numbered.bin), numbered)
-    cursor = connection.execute(
-        "INSERT INTO journal (dev, epoch, seq, time_us, received_us, reading, state, events) VALUES (?,?,?,?,?,?,?,?)",
-        (
-            dev,
-            numbered.epoch,
-            numbered.seq,
-            numbered.time_us,
-            numbered.received_us,
-            _encode(numbered),
-            _encode(state) if state is not None else None,
-            _encode(events) if events else None,
-        ),
-    )
-    if state is not None:
-        states.put(state)
-        result.states.append(state)
-    result.new.append(True)
-    result.last_id = cursor.lastrowid or 0
-
-
-def _held(connection: sqlite3.Connection, dev: int, reading: Reading) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM journal WHERE dev = ? AND epoch = ? AND seq = ?", (dev, reading.epoch, reading.seq)
-    ).fetchone()
-    return found is not None
-
-
-def _number(connection: sqlite3.Connection, dev: int, reading: Reading) -> Reading | None:
-    """The reading with the next number of its device, or None if it repeats one of the last few."""
-    rows = connection.execute(
-        "SELECT seq, time_us, reading FROM journal WHERE dev = ? AND epoch = ? ORDER BY seq DESC LIMIT 8",
-        (dev, reading.epoch),
-    ).fetchall()
-    for _, time_us, body in rows:
-        if abs(time_us - reading.time_us) <= REPEAT_WINDOW_US:
-            other = _reading(body)
-            if (other.status, other.distance_mm) == (reading.status, reading.distance_mm):
-                return None
-    return msgspec.structs.replace(reading, seq=rows[0][0] + 1 if rows else 1)
+    def _number(self, reading: Reading) -> Reading:
+        """The reading with the next number of its device; unnumbered if it repeats one of the last few."""
+        values = self._values.setdefault(reading.dev, deque(maxlen=REPEATS_KNOWN))
+        for other in values:
+            if abs(other.time_us - reading.time_us) <= REPEAT_WINDOW_US and (other.status, other.distance_mm) == (
+                reading.status,
+                reading.distance_mm,
+            ):
+                return reading
+        values.append(reading)
+        if len(self._values) > UNNUMBERED_MOST:
+            del self._values[next(iter(self._values))]
+        return msgspec.structs.replace(reading, seq=self._numbers.highest(reading.dev, reading.epoch) + 1)
 
 
 def set_aside(connection: sqlite3.Connection, item: Quarantined) -> None:
@@ -133,32 +128,31 @@ def read_after(connection: sqlite3.Connection, cursor: int, limit: int) -> list[
     rows = connection.execute(
         "SELECT id, reading, state, events FROM journal WHERE id > ? ORDER BY id LIMIT ?", (cursor, limit)
     ).fetchall()
-    return [
-        JournalRow(
-            row_id,
-            _reading(reading),
-            _state(state) if state is not None else None,
-            tuple(_events(events)) if events is not None else (),
-        )
-        for row_id, reading, state, events in rows
-    ]
+    return [_row(*row) for row in rows]
 
 
-def held_seqs(connection: sqlite3.Connection, dev: str, epoch: int, low: int, high: int) -> list[int]:
-    """The sequence numbers in [low, high] of ``epoch`` that the journal holds, ascending."""
-    rows = connection.execute(
-        "SELECT seq FROM journal WHERE dev = ? AND epoch = ? AND seq BETWEEN ? AND ? ORDER BY seq",
-        (dev_number(dev), epoch, low, high),
-    ).fetchall()
-    return [row[0] for row in rows]
+def read_row(connection: sqlite3.Connection, row_id: int) -> JournalRow | None:
+    """One row, or None where it is no longer kept."""
+    row = connection.execute("SELECT id, reading, state, events FROM journal WHERE id = ?", (row_id,)).fetchone()
+    return _row(*row) if row else None
+
+
+def _row(row_id: int, reading: bytes, state: bytes | None, events: bytes | None) -> JournalRow:
+    return JournalRow(
+        row_id,
+        _reading(reading),
+        _state(state) if state is not None else None,
+        tuple(_events(events)) if events is not None else (),
+    )
 
 
 def newest_id(connection: sqlite3.Connection) -> int:
-    """The id of the last row, 0 for an empty journal."""
+    """The id of the last row, 0 for an empty journal. The last row is never removed, so ids only rise."""
     row = connection.execute("SELECT max(id) FROM journal").fetchone()
     return int(row[0] or 0)
 
 
-def all_states(connection: sqlite3.Connection) -> list[BinState]:
-    """What is believed of every bin."""
-    return [_state(row[0]) for row in connection.execute("SELECT state FROM bin_states ORDER BY bin")]
+def newest_received_us(connection: sqlite3.Connection) -> int:
+    """When the last row arrived, UTC microseconds; 0 for an empty journal."""
+    row = connection.execute("SELECT received_us FROM journal ORDER BY id DESC LIMIT 1").fetchone()
+    return int(row[0]) if row else 0

@@ -1,16 +1,14 @@
-"""The registry's SQL: bins, LoRaWAN devices, output cursors. No thread, no commit."""
+"""The registry's SQL: bins and LoRaWAN devices. No thread, no commit."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from brim_gateway.errors import StoreFault
 from brim_gateway.model import BinRecord
 from brim_gateway.network.device import DeviceInvalid, DeviceRow
-from brim_gateway.store.journal import newest_id
 
 _COLUMNS = ("bin", "dev", "link", "decoder", "empty_mm", "full_mm", "lat", "lon", "password_hash")
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM bins"  # noqa: S608 - a literal table of names
@@ -76,25 +74,3 @@ def save_device(connection: sqlite3.Connection, row: DeviceRow) -> None:
 def update_device(connection: sqlite3.Connection, row: DeviceRow) -> None:
     """Keep new counters and sessions; a device that was removed meanwhile stays removed."""
     connection.execute("UPDATE devices SET row = ? WHERE dev = ?", (msgspec.json.encode(row.as_dict()), row.dev))
-
-
-def output_cursors(connection: sqlite3.Connection) -> dict[str, int]:
-    """Cursor by output name."""
-    return dict(connection.execute("SELECT name, cursor FROM outputs").fetchall())
-
-
-def set_cursors(connection: sqlite3.Connection, cursors: Mapping[str, int]) -> None:
-    """A cursor never goes back."""
-    for name, cursor in cursors.items():
-        connection.execute("UPDATE outputs SET cursor = max(cursor, ?) WHERE name = ?", (cursor, name))
-
-
-def ensure_outputs(connection: sqlite3.Connection, wanted: Iterable[tuple[str, bool]], now_us: int) -> dict[str, int]:
-    """Make a cursor for each (name, from_oldest) that has none: at now, or before the first row. Cursor by name."""
-    for name, from_oldest in wanted:
-        start = 0 if from_oldest else newest_id(connection)
-        connection.execute(
-            "INSERT INTO outputs (name, cursor, created_us) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
-            (name, start, now_us),
-        )
-    return output_cursors(connection)

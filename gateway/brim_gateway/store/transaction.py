@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from brim_gateway.model import BinState, Reading
+from brim_gateway.model import Reading
 
 if TYPE_CHECKING:
     from brim_gateway.network.device import DeviceRow
@@ -33,9 +33,6 @@ class Transaction:
 
 @dataclass(slots=True)
 class Committed:
-    """What the commit made of it: ``new`` says for each reading, in order, whether it was not there before;
-    ``states`` holds what is now believed of the bins that were advanced."""
+    """What the commit made of it: ``new`` says for each reading, in order, whether it was not there before."""
 
     new: list[bool] = field(default_factory=list)
-    states: list[BinState] = field(default_factory=list)
-    last_id: int = 0

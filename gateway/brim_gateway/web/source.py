@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any, Protocol
 
 from brim_gateway.config import Config
+from brim_gateway.fleet.directory import Directory
 from brim_gateway.store.store import Store
 
 
 class Source(Protocol):
-    """The daemon, as the pages see it."""
+    """The daemon, as the pages see it. Its methods are called in the event loop and are quick."""
 
-    config: Config
-    store: Store
-    reader: sqlite3.Connection
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def directory(self) -> Directory: ...
 
     def status(self) -> dict[str, Any]: ...
 
-    def last_contacts(self) -> list[tuple[str, int]]: ...
+    def strangers(self) -> list[dict[str, Any]]: ...
+
+    def certificates(self) -> list[dict[str, Any]]: ...

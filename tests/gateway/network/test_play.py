@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from brim_gateway.ingest.semtech_udp import PushData, SemtechUdp, parse
+from brim_gateway.ingest.semtech_codec import PushData, parse
+from brim_gateway.ingest.semtech_udp import SemtechUdp
 from brim_gateway.network.device import DeviceRow, abp_session
 from brim_gateway.network.reception import Reception, UplinkResult
 from brim_gateway.network.server import NetworkServer

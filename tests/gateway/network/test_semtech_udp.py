@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brim_gateway.ingest import semtech_udp
-from brim_gateway.ingest.semtech_udp import DatagramError, PullData, PushData, SemtechUdp, TxAck, parse
+from brim_gateway.ingest import semtech_codec
+from brim_gateway.ingest.semtech_codec import DatagramError, PullData, PushData, TxAck, parse
+from brim_gateway.ingest.semtech_udp import SemtechUdp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,7 +107,7 @@ def test_a_malformed_datagram_gives_no_reception_and_only_the_due_reply(entry: d
 def test_pull_resp_is_written_as_the_protocol_text_shows_it() -> None:
     example = bytes.fromhex(VALID["pull-resp-lora"]["hex"])
     txpk = json.loads(example[4:])["txpk"]
-    assert semtech_udp.pull_resp(example[1:3], txpk) == example
+    assert semtech_codec.pull_resp(example[1:3], txpk) == example
 
 
 @given(st.binary(max_size=300))
@@ -176,7 +177,8 @@ def test_receptions_are_acknowledged_only_when_the_application_says_so() -> None
             assert downlink == b"\x02" + token + b'\x03{"txpk":{"freq":868.1}}'
             assert endpoint.send("2222222222222222", {}) is None
             assert list(endpoint.paths()) == ["1111111111111111"]
-            assert endpoint.receive_buffer > 0
+            # The kernel says twice what it grants.
+            assert endpoint.counters["receive_buffer_bytes"] == endpoint.receive_buffer > 0
         endpoint.close()
 
     asyncio.run(run())

@@ -211,6 +211,18 @@ def test_link_check_and_device_time_are_answered(f_port: int) -> None:
     assert opened(downlink)[0].f_opts == b"\x02\x0a\x01" + b"\x0d" + (1_284_035_218).to_bytes(4, "little") + b"\x80"
 
 
+def test_nobody_is_told_the_time_by_a_clock_that_nobody_trusts() -> None:
+    trusted = False
+    network = server(clock_trusted=lambda: trusted)
+    network.on_uplink(heard(uplink(0, b"x", 1, f_opts=b"\x02\x0d"), 0, sf=10, snr_db=-5.0), START_US)
+    downlink = network.answer(DEV, START_US + 200_000)
+    assert downlink is not None and opened(downlink)[0].f_opts == b"\x02\x0a\x01", "the link check only"
+    trusted = True
+    network.on_uplink(heard(uplink(1, b"x", 1, f_opts=b"\x0d"), 20_000_000), START_US + 20_000_000)
+    downlink = network.answer(DEV, START_US + 20_200_000)
+    assert downlink is not None and opened(downlink, 1)[0].f_opts[:1] == b"\x0d"
+
+
 def test_the_first_mac_that_fits_decides_between_devices_of_one_address() -> None:
     mine, yours = (bytes([1]) + bytes(15), bytes([2]) + bytes(15)), (bytes([3]) + bytes(15), bytes([4]) + bytes(15))
     network = server(abp("aa" * 8, keys=mine), abp("bb" * 8, keys=yours))

@@ -1,0 +1,1 @@
+"""The systemd unit, packaged."""

@@ -1,0 +1,75 @@
+"""What a daemon tells of itself: for `status`, the pages and the metrics. JSON-ready and without secrets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from brim_gateway.model import iso_utc
+from brim_gateway.outputs.runner import OutputRunner
+from brim_gateway.store import outputs, retention
+
+if TYPE_CHECKING:
+    from brim_gateway.app import Gateway
+
+STUCK_S = 10.0
+"""A commit under way for longer than this is no slow disk but a dead one."""
+
+
+def status_of(gateway: Gateway) -> dict[str, Any]:
+    """What is going on, JSON-ready and without secrets."""
+    health = gateway.store.health
+    return {
+        "site": gateway.config.site,
+        "running": True,
+        "healthy": gateway.store.stuck_for_s() < STUCK_S and health.last_fault is None,
+        "since": iso_utc(gateway.started_us),
+        "addresses": gateway.addresses,
+        "bins": len(gateway.directory.by_dev),
+        "journal": {
+            "rows": health.newest_id,
+            "new": health.readings_new,
+            "repeated": health.readings_repeated,
+            "commits": health.commits,
+            "last_commit_ms": round(health.last_commit_s * 1000, 2),
+            "fault": health.last_fault,
+            "bytes": retention.used_bytes(gateway.reader),
+            "waiting": gateway.store.waiting(),
+            "dropped_unsent": gateway.upkeep.dropped_unsent,
+        },
+        "clock": {"trusted": gateway.clock.trusted(), "why": gateway.clock.why_not()},
+        "strangers": len(gateway.strangers()),
+        "mqtt": dict(gateway.listener.counters) if gateway.listener else None,
+        "wifi_connected": len(gateway.listener.sessions) if gateway.listener else 0,
+        "wifi": dict(gateway.wifi.counters),
+        "udp": dict(gateway.udp.counters) if gateway.udp else None,
+        "lorawan": dict(gateway.lorawan.counters),
+        "refused": dict(gateway.lorawan.refused),
+        "outputs": [_output(gateway, one) for one in gateway.outputs.runners.values()] if gateway.outputs else [],
+    }
+
+
+def _output(gateway: Gateway, runner: OutputRunner) -> dict[str, Any]:
+    """One output for people and scripts."""
+    status = runner.status
+    waiting = max(0, gateway.store.health.newest_id - status.cursor)
+    oldest_us = _oldest_us(gateway, status.cursor) if waiting else None
+    return {
+        "name": status.name,
+        "connected": status.connected,
+        "protocol": status.protocol,
+        "waiting": waiting,
+        "oldest_s": None if oldest_us is None else max(0, (gateway.clock.now_us() - oldest_us) // 1_000_000),
+        "acknowledged": status.acknowledged,
+        "refused": status.refused,
+        "dead_letters": outputs.letters_count(gateway.reader, status.name),
+        "in_flight": status.in_flight,
+        "reconnects": status.reconnects,
+        "last_fault": status.last_fault,
+    }
+
+
+def _oldest_us(gateway: Gateway, cursor: int) -> int | None:
+    """When the first row after ``cursor`` arrived."""
+    oldest = "SELECT received_us FROM journal WHERE id > ? ORDER BY id LIMIT 1"
+    row = gateway.reader.execute(oldest, (cursor,)).fetchone()
+    return None if row is None else int(row[0])
