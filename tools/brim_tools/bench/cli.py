@@ -55,7 +55,7 @@ def relay(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """The gateway beside other relays: speed, latency, drain, memory, an outage, and a history of crashes.
+    """The gateway beside other relays: speed, latency, drain, memory, an outage; a history of crashes loses nothing.
 
     Exit code 1 where a reading was lost, or repeated more often than promised. Times are figures, not verdicts.
 

@@ -54,7 +54,7 @@ def measure(parts: tuple[str, ...], wanted: Wanted) -> dict[str, Any]:
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "north": f"{mosquitto_version()}, max_inflight_messages {INFLIGHT}",
-        "disk": no_disk or "ext4 on a loop device",
+        "disk": f"none ({no_disk})" if no_disk else "ext4 on a loop device",
     }
     for part in parts:
         say(f"{part} …")

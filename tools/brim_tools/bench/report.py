@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,7 +51,8 @@ def _crashes(part: dict[str, Any]) -> Iterator[str]:
     )
     restart = part["restart_to_ready_s"]
     yield f"  restart to ready: median {restart['median']} s, most {restart['most']} s"
-    yield "  " + ", ".join(f"{kind}: {count}" for kind, count in part["kinds"].items())
+    kinds = ", ".join(f"{kind}: {count}" for kind, count in part["kinds"].items())
+    yield from textwrap.wrap(kinds, 110, initial_indent="  ", subsequent_indent="  ")
     for line in part["not_run"]:
         yield f"  {line}"
     for loss in part["lost_at"]:
