@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from brim_gateway import serve
 from brim_gateway.app import Gateway
 from brim_gateway.errors import StoreFault
-from brim_gateway.serve import feed_watchdog
 from brim_gateway.store import journal, outputs, registry
 from brim_gateway.store.database import Database
 from brim_gateway.store.outputs import Progress
@@ -56,11 +56,26 @@ def test_a_writer_that_ends_by_its_own_fault_fails_whoever_waits_and_is_no_longe
             await soon(store.submit(Transaction(readings=(make(2),))))
         notifier = Heard({"WATCHDOG_USEC": "20000"})
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(feed_watchdog(store, notifier), 0.1)
+            await asyncio.wait_for(serve.feed_watchdog(store, notifier), 0.1)
         assert notifier.watched == 0, "a gateway that stores nothing is not alive"
 
     with_store(tmp_path, work)
     Database(tmp_path / "brim.db").close()
+
+
+def test_a_daemon_whose_writer_has_ended_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def boom() -> bool:
+        raise RuntimeError("boom")
+
+    class Doomed(Gateway):
+        async def start(self) -> None:
+            await super().start()
+            self.store._gather = boom  # type: ignore[method-assign]
+            asyncio.get_running_loop().call_soon(self.store.run, lambda _: None)
+
+    monkeypatch.setattr(serve, "Gateway", Doomed)
+    with pytest.raises(StoreFault, match="boom"):
+        asyncio.run(asyncio.wait_for(serve.serve(make_config(tmp_path), tmp_path / "brim.toml"), 10))
 
 
 def test_a_disk_that_fills_up_amid_a_bad_submissions_neighbours_keeps_their_order(tmp_path: Path) -> None:

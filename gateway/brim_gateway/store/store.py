@@ -79,6 +79,7 @@ class Store:
         self._sleeping = False
         self._stopping = False
         self._closed = False
+        self._fault: BaseException | None = None
         self._in_hand: list[Job] = []
         self._listener: tuple[asyncio.AbstractEventLoop, Listener] | None = None
         self._mourner: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
@@ -128,7 +129,7 @@ class Store:
     @property
     def dead(self) -> bool:
         """The writer has ended and was not asked to; ``health.last_fault`` says why."""
-        return self._closed and not self._stopping
+        return self._fault is not None
 
     def reader(self) -> sqlite3.Connection:
         """A new read-only connection for one thread."""
@@ -173,18 +174,17 @@ class Store:
     # The writer thread.
 
     def _run(self) -> None:
-        fault: BaseException | None = None
         try:
             self._write_until_closed()
         except BaseException as exc:  # nothing should come here; if it does, nobody may wait for ever
-            fault = exc
+            self._fault = exc
             self.health.last_fault = f"the writer ended: {type(exc).__name__}: {exc}"
             log.critical("%s; nothing more is taken", self.health.last_fault, exc_info=exc)
         self._closed = True
         self._close_queues()
         with suppress(sqlite3.Error):
             self._database.close()
-        if fault is not None and self._mourner is not None:
+        if self._fault is not None and self._mourner is not None:
             with suppress(RuntimeError):
                 self._mourner[0].call_soon_threadsafe(self._mourner[1])
 
