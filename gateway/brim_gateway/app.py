@@ -96,6 +96,13 @@ class Gateway:
         self._passwords = _passwords(config.outputs)
         self._tls = listener_tls(config.mqtt_listener) if config.mqtt_listener else None
         self.store = Store(config.database, config.linger_ms / 1000)
+        try:
+            self._wire(config)
+        except BaseException:
+            self.store.close()  # its thread and its lock
+            raise
+
+    def _wire(self, config: Config) -> None:
         self.reader = self.store.reader()
         self.clock = Clock(config.clock, journal.newest_received_us(self.reader))
         clock_us = self.clock.now_us
@@ -153,7 +160,7 @@ class Gateway:
 
     async def _start(self) -> None:
         config = self.config
-        self.outputs = Outputs(config.site, self.store, self.clock.now_us)
+        self.outputs = Outputs(config.site, self.store, self.clock)
         await self.outputs.replace(config.outputs, self._passwords)
         await self.desk.refresh()
         self.upkeep.start()

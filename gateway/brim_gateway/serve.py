@@ -30,6 +30,7 @@ async def serve(config: Config, path: Path) -> None:
     notifier = Notifier()
     gateway = Gateway(config)
     await gateway.start()
+    gateway.store.when_dead(stopping.set)
     doors = [f"{name}={gateway.addresses[name]}" for name in ("udp", "mqtt", "http") if name in gateway.addresses]
     sys.stdout.write(" ".join(["ready", *doors]) + "\n")
     sys.stdout.flush()
@@ -49,6 +50,8 @@ async def serve(config: Config, path: Path) -> None:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await gateway.stop()
+    if gateway.store.dead:
+        raise StoreFault(f"{gateway.store.health.last_fault}; what was acknowledged is on disk, start again")
     log.info("stopped; everything taken is on disk")
 
 
@@ -64,7 +67,8 @@ async def feed_watchdog(store: Store, notifier: Notifier) -> None:
         with suppress(TimeoutError):
             with suppress(StoreFault):
                 await asyncio.wait_for(store.run(lambda _: None), interval_s)
-            notifier.watchdog()
+            if not store.dead:
+                notifier.watchdog()
         await asyncio.sleep(interval_s / 4)
 
 
@@ -81,6 +85,8 @@ async def _reload_when_asked(gateway: Gateway, path: Path, reloading: asyncio.Ev
             log.error("reload refused: the outputs go on as they were")
         except GatewayError as exc:
             log.error("reload failed: %s", exc)
+        except Exception:  # the next SIGHUP must be heard
+            log.exception("reload failed")
         notifier.ready()
 
 

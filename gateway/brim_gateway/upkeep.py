@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -34,6 +33,8 @@ class Upkeep:
         self._clock = clock
         self._limits = limits
         self._expiries = expiries
+        self._doubt = ""
+        self._certificates_at = self._sweep_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -47,23 +48,28 @@ class Upkeep:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        sweep_at = certificates_at = loop.time()
-        doubt = ""
         while True:
-            self._clock.look()
-            if self._clock.why_not() != doubt:
-                doubt = self._clock.why_not()
-                consequence = "no reading goes by age, and no bin is told the time"
-                log.warning("clock: %s", f"not trusted: {doubt}; {consequence}" if doubt else "trusted again")
-            if loop.time() >= certificates_at:
-                certificates_at += CERTIFICATES_EVERY_S
-                await self.look_at_certificates()
-            if loop.time() >= sweep_at:
-                sweep_at += SWEEP_EVERY_S
-                with contextlib.suppress(GatewayError):  # a disk that refuses is told of elsewhere
-                    await self.sweep()
+            try:
+                await self._look()
+            except GatewayError:
+                pass  # a disk that refuses is told of elsewhere
+            except Exception:  # what is due now and then is due again, whatever went wrong this time
+                log.exception("upkeep: fault of its own")
             await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._clock.look()
+        if self._clock.why_not() != self._doubt:
+            self._doubt = doubt = self._clock.why_not()
+            consequence = "no reading goes by age, and no bin is told the time"
+            log.warning("clock: %s", f"not trusted: {doubt}; {consequence}" if doubt else "trusted again")
+        if now >= self._certificates_at:
+            self._certificates_at = now + CERTIFICATES_EVERY_S
+            await self.look_at_certificates()
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_EVERY_S
+            await self.sweep()
 
     async def look_at_certificates(self) -> None:
         """Read them again, and say which ends soon."""
@@ -86,6 +92,8 @@ class Upkeep:
             more = swept.more
 
     def _step(self, connection: sqlite3.Connection) -> Swept:
+        # A sweep may take long and a step may wait: the clock may have jumped since the last look.
+        self._clock.look()
         return sweep(connection, self._limits, self._clock.now_us() if self._clock.trusted() else None)
 
     def _tell(self, swept: Swept) -> None:

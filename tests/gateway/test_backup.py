@@ -111,3 +111,17 @@ def test_a_backup_of_an_earlier_schema_can_be_restored(tmp_path: Path) -> None:
     report = restore(tmp_path / "brim.db", old, NOW_US)
     assert (report["readings_to"], report["bins"], report["kept"]) == (148, 3, None)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["brim.db", "brim.db.lock", "old.db"]
+
+
+@pytest.mark.parametrize("left", ["brim.db", "brim.db.restoring"])
+def test_a_log_that_an_earlier_end_left_behind_is_not_taken_for_that_of_the_copy(tmp_path: Path, left: str) -> None:
+    copy = tmp_path / "copy.db"
+    with closing(Database(tmp_path / "other" / "brim.db")) as database:
+        registry.save_device(database.connection, DEVICE)
+        backup(database.path, copy)
+        database.connection.execute("DELETE FROM devices")
+        log = database.path.with_name("brim.db-wal").read_bytes()
+    (tmp_path / f"{left}-wal").write_bytes(log)
+    restore(tmp_path / "brim.db", copy, NOW_US)
+    with closing(Database(tmp_path / "brim.db")) as database:
+        assert [row.dev for row in registry.all_devices(database.connection)] == [DEVICE.dev]

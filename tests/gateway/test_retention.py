@@ -160,3 +160,18 @@ def test_only_a_removed_output_can_be_forgotten(connection: sqlite3.Connection) 
     outputs.open_places(connection, "cab", [], NOW_US)
     assert outputs.forget(connection, "city") == {"output": "city", "released": newest - 13}
     assert connection.execute("SELECT count(*) FROM dead_letters").fetchone() == (0,)
+
+
+def test_an_output_removed_by_a_clock_that_is_wrong_holds_its_readings_for_seven_days_of_the_right_one(
+    connection: sqlite3.Connection,
+) -> None:
+    fill(connection, range(3, 0, -1))
+    place(connection, "city", 12)
+    outputs.open_places(connection, "cab", [], 86_400_000_000, clock_trusted=False)
+    (listed,) = outputs.listing(connection)
+    assert listed["held_until"] == "7 days after the clock is right"
+    limits = Limits(keep_days=10, keep_bytes=PLENTY)
+    sweep(connection, limits, NOW_US)
+    sweep(connection, limits, NOW_US + HOLD_REMOVED_US)
+    assert set(outputs.cursors(connection)) == {"city"}
+    assert sweep(connection, limits, NOW_US + HOLD_REMOVED_US + 1).outputs_given_up == ["city"]

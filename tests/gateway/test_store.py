@@ -15,6 +15,7 @@ import pytest
 from brim_gateway.errors import RegistryError, StoreFault
 from brim_gateway.model import BinRecord, Reading
 from brim_gateway.network.device import DeviceRow, abp_session
+from brim_gateway.outputs.letters import remade
 from brim_gateway.store import journal, outputs, registry
 from brim_gateway.store.database import Database
 from brim_gateway.store.journal import QUARANTINE_ROWS
@@ -288,3 +289,28 @@ def test_what_was_submitted_before_the_close_is_on_disk_after_it(tmp_path: Path)
     assert journal.newest_id(database.connection) == 199
     assert msgspec.json.decode(database.connection.execute("SELECT reading FROM journal").fetchone()[0])["seq"] == 1
     database.close()
+
+
+def test_a_state_from_a_clock_that_ran_ahead_does_not_stand_until_that_time_comes(tmp_path: Path) -> None:
+    day_us = 86_400_000_000
+
+    async def work(store: Store) -> None:
+        for time_us, fill in ((900 * day_us, 90), (100 * day_us, 10), (100 * day_us - 1, 20)):
+            await store.submit(Transaction(readings=(make(None, epoch=0, time_us=time_us, fill_pct=fill),)))
+        assert [state.fill_pct for state in store.states()] == [10], (
+            "and a late old reading changes nothing then either"
+        )
+
+    with_store(tmp_path, work)
+
+
+def test_a_state_that_was_refused_goes_out_as_what_is_believed_by_now(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        await store.submit(Transaction(readings=(make(1, fill_pct=11), make(2, fill_pct=22))))
+        believed = {state.bin: state for state in store.states()}
+        letters = [(7, 1, 0), (8, 1, 1), (9, 99, 0)]
+        made, gone = await store.run(lambda c: remade(c, letters, "cab", believed, 0))
+        assert gone == [9] and [letter for letter, _ in made] == [7, 8]
+        assert [msgspec.json.decode(message.payload)["fill_pct"] for _, message in made] == [11, 22]
+
+    with_store(tmp_path, work)

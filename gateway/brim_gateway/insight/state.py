@@ -7,16 +7,20 @@ from brim_gateway.model import BinState, Event, Reading
 ANNOUNCED = ("full", "overfull", "emptied", "fire", "tilted", "moved", "lid_open", "battery_low", "tamper")
 """The event bits that begin an event when they appear."""
 
+AHEAD_US = 3_600_000_000
+"""More than a bin's or a concentrator's clock differs from ours while both are right."""
+
 
 def is_newer(state: BinState, reading: Reading) -> bool:
     """Whether ``reading`` is newer than what ``state`` rests on.
 
     The device's own order decides, because ages drift; across devices, and for a device whose numbers
-    the journal made, the event time does.
+    the journal made, the event time does. A state from the future was stamped by a clock that ran ahead: it must not
+    stand until that future comes.
     """
     if reading.dev == state.dev and reading.epoch > 0 and state.epoch > 0 and reading.seq is not None:
         return (reading.epoch, reading.seq) > (state.epoch, state.seq)
-    return reading.time_us > state.contact_us
+    return reading.time_us > state.contact_us or state.contact_us > reading.received_us + AHEAD_US
 
 
 def level(reading: Reading) -> str:

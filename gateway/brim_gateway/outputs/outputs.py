@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from brim_gateway.clock import Clock
 from brim_gateway.config import OutputConfig
-from brim_gateway.errors import RegistryError
+from brim_gateway.errors import RegistryError, StoreFault
 from brim_gateway.outputs.runner import OutputRunner
 from brim_gateway.outputs.tail import Tail
 from brim_gateway.store import outputs as table
 from brim_gateway.store.journal import JournalRow
+from brim_gateway.store.outputs import Place
 from brim_gateway.store.store import Store
 
 log = logging.getLogger("brim.output")
@@ -21,11 +24,11 @@ log = logging.getLogger("brim.output")
 class Outputs:
     """``await replace(configs, passwords)`` brings the running outputs in line with a configuration."""
 
-    def __init__(self, site: str, store: Store, clock_us: Callable[[], int]) -> None:
+    def __init__(self, site: str, store: Store, clock: Clock) -> None:
         self.runners: dict[str, OutputRunner] = {}
         self._site = site
         self._store = store
-        self._clock_us = clock_us
+        self._clock = clock
         self._tail = Tail()
         self._passwords: dict[str, str | None] = {}
         store.listen(self._on_commit)
@@ -36,7 +39,10 @@ class Outputs:
             runner.on_commit(noted.get(name))
 
     async def replace(self, wanted: Sequence[OutputConfig], passwords: Mapping[str, str | None]) -> None:
-        """Start what is new, stop what is gone, start anew what has changed; the others do not notice."""
+        """Start what is new, stop what is gone, start anew what has changed; the others do not notice. Raises
+        StoreFault before anything has changed."""
+        # First what may fail: where the disk refuses, all outputs go on as they were.
+        places = await self._open_places(wanted)
         keep = {
             one.name
             for one in wanted
@@ -46,19 +52,24 @@ class Outputs:
         }
         gone = [self.runners.pop(name) for name in list(self.runners) if name not in keep]
         await asyncio.gather(*(runner.stop() for runner in gone))
-        names = [(one.name, one.from_oldest) for one in wanted]
-        now_us = self._clock_us()
-        places = await self._store.run(lambda c: table.open_places(c, self._site, names, now_us))
+        # Again, where their last acknowledgements are known; otherwise the rows since are handed over once more.
+        with suppress(StoreFault):
+            places = await self._open_places(wanted)
         self._passwords = dict(passwords)
         for one in wanted:
             if one.name not in keep:
                 place = places[one.name]
                 self._store.health.cursors[one.name] = place.cursor
                 runner = OutputRunner(
-                    one, self._site, self._store, self._tail, place, passwords.get(one.name), self._clock_us
+                    one, self._site, self._store, self._tail, place, passwords.get(one.name), self._clock.now_us
                 )
                 self.runners[one.name] = runner
                 runner.start()
+
+    async def _open_places(self, wanted: Sequence[OutputConfig]) -> dict[str, Place]:
+        names = [(one.name, one.from_oldest) for one in wanted]
+        now_us, trusted = self._clock.now_us(), self._clock.trusted()
+        return await self._store.run(lambda c: table.open_places(c, self._site, names, now_us, clock_trusted=trusted))
 
     async def stop(self) -> None:
         """Stop all, at the same time."""

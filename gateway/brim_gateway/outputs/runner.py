@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import sqlite3
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from brim_gateway.config import OutputConfig
 from brim_gateway.model import clean_text
 from brim_gateway.mqtt import client_codec as mqtt
+from brim_gateway.outputs.letters import remade
 from brim_gateway.outputs.messages import Message, row_messages, status_message
 from brim_gateway.outputs.mqtt import LinkLost, MqttLink, connect
+from brim_gateway.outputs.pace import REFUSED_RETRY_S, RETRY_S, Pace
 from brim_gateway.outputs.tail import Tail
 from brim_gateway.ratelog import RateLog
 from brim_gateway.store import journal, outputs
@@ -30,12 +33,6 @@ from brim_gateway.store.store import Store
 log = logging.getLogger("brim.output")
 
 ROWS_AT_ONCE = 500
-RETRY_S = 0.5
-RETRY_OFTEN_FOR_S = 300.0
-"""So long a lost backend is asked every RETRY_S; then less and less often."""
-RETRY_MOST_S = 60.0
-REFUSED_RETRY_S = 5.0
-"""After the broker refused us: asking twice a second would not change its mind."""
 REFUSED_IN_A_ROW = 10
 """One refused message is put aside. So many in a row, and nothing taken between: the broker is wrong, not they."""
 FINISH_S = 1.0
@@ -99,8 +96,7 @@ class OutputRunner:
         self._rate_log = RateLog(log)
         self._version = 4 if config.protocol == "3.1.1" else 5
         self._has_worked = False
-        self._lost_at: float | None = None
-        self._pause_s = RETRY_S
+        self._pace = Pace()
         self._refused_in_a_row = 0
         self._link: MqttLink | None = None
         self._reader: sqlite3.Connection | None = None
@@ -111,6 +107,9 @@ class OutputRunner:
         self._noted = place.cursor
         # By row and part, until the cursor has passed: a broker may hang up on what it refuses, and is not asked again.
         self._put_aside: dict[tuple[int, int], DeadLetter] = {}
+        # Rows acknowledged and not known to be on disk as such: a new connection does not make them safer.
+        self._unnoted: deque[int] = deque()
+        self._letters_tried_to = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -119,9 +118,9 @@ class OutputRunner:
         self._read_to = self.status.cursor
         self._unsent: deque[_Part] = deque()
         self._sent: deque[_Handing] = deque()
-        self._unnoted: deque[int] = deque()
         self._waiting: dict[int, _Part] = {}
         self._delivered_letters: list[int] = []
+        self._letters_out: set[int] = set()
         self._refusal: LinkLost | None = None
 
     def start(self) -> None:
@@ -174,14 +173,7 @@ class OutputRunner:
             self._version = 4 if self._version == 5 else 5
             if self._version == 4:
                 return 0.0
-        now = asyncio.get_running_loop().time()
-        if self._lost_at is None:
-            self._lost_at, self._pause_s = now, RETRY_S
-        if exc.busy or now - self._lost_at > RETRY_OFTEN_FOR_S:
-            self._pause_s = min(2 * self._pause_s, RETRY_MOST_S)
-        least_s = REFUSED_RETRY_S if exc.refused else RETRY_S
-        # Half to one and a half: a city's cabinets must not all come back at once.
-        return max(least_s, self._pause_s * (0.5 + random.random()) if self._pause_s > RETRY_S else RETRY_S)
+        return self._pace.lost(asyncio.get_running_loop().time(), busy=exc.busy, refused=exc.refused)
 
     async def _connection(self) -> None:
         """One connection from CONNECT to its loss (LinkLost) or to the stop."""
@@ -193,6 +185,7 @@ class OutputRunner:
         self.status.protocol = "5" if self._version == 5 else "3.1.1"
         log.info("output %s: connected, MQTT %s", self.config.name, self.status.protocol)
         self._link = link
+        self._pace.connected(asyncio.get_running_loop().time())
         self._unsent.append(_Part(status_message(self._site, online=True)))
         self._pump()
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -251,7 +244,7 @@ class OutputRunner:
             return False
         row, with_state = self._read.popleft()
         handing = _Handing(row.id, 0)
-        for number, message in enumerate(row_messages(self._site, row, with_state, self._clock_us())):
+        for number, message in enumerate(self._messages(row, with_state, handing)):
             refused = self._put_aside.get((row.id, number))
             if refused is not None:
                 handing.letters += (refused,)
@@ -260,6 +253,16 @@ class OutputRunner:
                 self._unsent.append(_Part(message, number, handing))
         self._sent.append(handing)
         return True
+
+    def _messages(self, row: JournalRow, with_state: bool, handing: _Handing) -> list[Message]:
+        """What the row says; where it cannot be said, a dead letter, so that the rows behind it go on."""
+        try:
+            return list(row_messages(self._site, row, with_state, self._clock_us()))
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with it, it is this row's alone
+            text = f"cannot be made into a message: {clean_text(exc)}"
+            self._rate_log.note(f"output {self.config.name}: row {row.id}", text, logging.ERROR)
+            handing.letters += (DeadLetter(row.id, 0, f"row {row.id}", text, self._clock_us()),)
+            return []
 
     def _load(self) -> bool:
         """Take the next rows from memory; those that are older are fetched from disk, and come later."""
@@ -276,7 +279,8 @@ class OutputRunner:
     async def _load_from_disk(self, cursor: int) -> None:
         try:
             rows = await asyncio.to_thread(self._fetch, cursor)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, msgspec.MsgspecError) as exc:
+            self.status.last_fault = f"journal: {clean_text(exc)}"
             self._rate_log.note(f"output {self.config.name}: journal", str(exc), logging.ERROR)
             rows = []
             await asyncio.sleep(RETRY_S)
@@ -317,10 +321,10 @@ class OutputRunner:
 
     def _settle(self, part: _Part, reason: int) -> None:
         if reason < 0x80:
-            self._lost_at = None
             if part.handing is not None:
                 part.handing.left -= 1
-                self._refused_in_a_row, self._pause_s = 0, RETRY_S
+                self._refused_in_a_row = 0
+                self._pace.taken()
             elif part.letter_id is not None:
                 self._delivered_letters.append(part.letter_id)
             return
@@ -328,6 +332,8 @@ class OutputRunner:
         text = mqtt.reason_text(reason)
         self.status.last_fault = f"refused {part.message.topic}: {text}"
         self._rate_log.note(f"output {self.config.name}: message refused", f"{part.message.topic}: {text}")
+        if part.letter_id is not None:
+            self._letters_out.discard(part.letter_id)
         if reason == mqtt.QUOTA_EXCEEDED:
             self._refusal = LinkLost(f"the broker wants less: {text}", busy=True)
         elif part.handing is not None:
@@ -369,25 +375,22 @@ class OutputRunner:
         """Send the dead letters again, behind what is queued; those that are taken leave the list. JSON-ready."""
         if self._link is None:
             return {"output": self.config.name, "tried": 0, "connected": False}
+        link, after = self._link, self._letters_tried_to
         found = await self._store.run(
-            lambda connection: outputs.oldest_letters(connection, self.config.name, 0, ROWS_AT_ONCE)
+            lambda connection: outputs.oldest_letters(connection, self.config.name, after, ROWS_AT_ONCE)
         )
-        parts, gone = await self._store.run(lambda connection: self._remade(connection, found))
+        # Those that are refused again must not stand before the others for ever.
+        self._letters_tried_to = found[-1][0] if len(found) == ROWS_AT_ONCE else 0
+        believed = {state.bin: state for state in self._store.states()}
+        made, gone = await self._store.run(
+            lambda connection: remade(connection, found, self._site, believed, self._clock_us())
+        )
         if gone:
             await self._store.run(lambda connection: outputs.drop_letters(connection, gone))
+        if self._link is not link:
+            return {"output": self.config.name, "tried": 0, "connected": False}
+        parts = [_Part(message, letter_id=one) for one, message in made if one not in self._letters_out]
+        self._letters_out.update(part.letter_id for part in parts if part.letter_id is not None)
         self._unsent.extend(parts)
         self._pump()
         return {"output": self.config.name, "tried": len(parts), "no_longer_kept": len(gone), "connected": True}
-
-    def _remade(
-        self, connection: sqlite3.Connection, found: list[tuple[int, int, int]]
-    ) -> tuple[list[_Part], list[int]]:
-        parts, gone = [], []
-        for letter_id, journal_id, number in found:
-            row = journal.read_row(connection, journal_id)
-            messages = list(row_messages(self._site, row, True, self._clock_us())) if row is not None else []
-            if number < len(messages):
-                parts.append(_Part(messages[number], number, letter_id=letter_id))
-            else:
-                gone.append(letter_id)
-        return parts, gone

@@ -60,17 +60,21 @@ def restore(database: Path, source: Path, now_us: int) -> dict[str, Any]:
     try:
         with closing(open_reader(source)) as old:
             _checked(old, source)
+            # The log of an attempt that a power cut ended would be taken for this copy's.
+            for suffix in ("-wal", "-shm"):
+                fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
             keep_copy(old, fresh)
         with closing(Database(fresh, keep_old=False)) as opened:
             report = _raise_ceilings(opened.connection)
         fresh.with_name(fresh.name + ".lock").unlink(missing_ok=True)
         sync(fresh)
-        if database.exists():
-            kept = database.with_name(f"{database.name}.before-restore-{stamp}")
-            for suffix in ("-wal", "-shm", ""):
-                beside = database.with_name(database.name + suffix)
-                if beside.exists():
-                    beside.rename(kept.with_name(kept.name + suffix))
+        aside = database.with_name(f"{database.name}.before-restore-{stamp}")
+        # Also where the database itself is gone: its log would be taken for that of the copy.
+        for suffix in ("-wal", "-shm", ""):
+            beside = database.with_name(database.name + suffix)
+            if beside.exists():
+                kept = aside
+                beside.rename(aside.with_name(aside.name + suffix))
         fresh.rename(database)
         sync(database.parent)
     except (OSError, sqlite3.Error) as exc:

@@ -14,6 +14,8 @@ from brim_gateway.store.journal import newest_id
 
 HOLD_REMOVED_US = 7 * 24 * 3600 * 1_000_000
 """So long the readings wait for an output that no configuration names any more."""
+UNDATED = 0
+"""Removed while the clock was not trusted: the first sweep that trusts it writes the date."""
 LETTERS_MOST = 100_000
 """Of each output; the oldest beyond go."""
 
@@ -52,7 +54,12 @@ def cursors(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def open_places(
-    connection: sqlite3.Connection, site: str, wanted: Iterable[tuple[str, bool]], now_us: int
+    connection: sqlite3.Connection,
+    site: str,
+    wanted: Iterable[tuple[str, bool]],
+    now_us: int,
+    *,
+    clock_trusted: bool = True,
 ) -> dict[str, Place]:
     """The place of each (name, from_oldest) that the configuration names; a new one begins at now or at the oldest
     reading. What it does not name is marked as removed."""
@@ -72,7 +79,7 @@ def open_places(
     marks = ", ".join("?" * len(names))
     connection.execute(
         f"UPDATE outputs SET removed_us = ? WHERE removed_us IS NULL AND name NOT IN ({marks})",  # noqa: S608
-        (now_us, *names),
+        (now_us if clock_trusted else UNDATED, *names),
     )
     rows = connection.execute("SELECT name, cursor, client_id FROM outputs").fetchall()
     return {name: Place(cursor, client_id) for name, cursor, client_id in rows if name in names}
@@ -107,10 +114,16 @@ def listing(connection: sqlite3.Connection) -> list[dict[str, Any]]:
             "waiting": max(0, newest - cursor),
             "dead_letters": letters_count,
             "dropped_unsent": dropped,
-            "held_until": None if removed_us is None else iso_utc(removed_us + HOLD_REMOVED_US),
+            "held_until": _held_until(removed_us),
         }
         for name, cursor, removed_us, dropped, letters_count in found
     ]
+
+
+def _held_until(removed_us: int | None) -> str | None:
+    if removed_us is None:
+        return None
+    return iso_utc(removed_us + HOLD_REMOVED_US) if removed_us != UNDATED else "7 days after the clock is right"
 
 
 def letters(connection: sqlite3.Connection, output: str, limit: int) -> list[dict[str, Any]]:

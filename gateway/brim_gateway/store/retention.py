@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass, field
 
-from brim_gateway.store.outputs import HOLD_REMOVED_US
+from brim_gateway.store.outputs import HOLD_REMOVED_US, UNDATED
 
 ROWS_AT_ONCE = 2_000
 DAY_US = 24 * 3600 * 1_000_000
@@ -62,6 +62,7 @@ def sweep(connection: sqlite3.Connection, limits: Limits, now_us: int | None) ->
 
 
 def _give_up_outputs(connection: sqlite3.Connection, now_us: int, swept: Swept) -> None:
+    connection.execute("UPDATE outputs SET removed_us = ? WHERE removed_us = ?", (now_us, UNDATED))
     for (name,) in connection.execute(
         "SELECT name FROM outputs WHERE removed_us < ?", (now_us - HOLD_REMOVED_US,)
     ).fetchall():

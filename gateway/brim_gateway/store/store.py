@@ -15,16 +15,20 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
+
+import msgspec
 
 from brim_gateway.errors import StoreFault
 from brim_gateway.model import BinState
 from brim_gateway.ratelog import RateLog
 from brim_gateway.store import journal, outputs, registry, states
 from brim_gateway.store.database import Database, open_reader
+from brim_gateway.store.faults import RETRY_S, is_disk_fault
+from brim_gateway.store.health import StoreHealth
+from brim_gateway.store.jobs import Job, Listener, deliver
 from brim_gateway.store.journal import Journal, JournalRow
 from brim_gateway.store.outputs import Progress
 from brim_gateway.store.transaction import Committed, Transaction
@@ -38,51 +42,6 @@ COMPANY_ENOUGH = 128
 """A commit waits for no more company than this: by then the disk's time is shared among many."""
 PROGRESS_LATEST_S = 1.0
 """An output's cursor is written down after this time, or at once where the output says that it is urgent."""
-RETRY_S = (0.5, 1.0, 2.0, 5.0)
-"""After a disk refused a commit."""
-_DISK_FAULTS = frozenset(
-    (
-        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS,
-    )
-)  # fmt: skip
-
-Listener = Callable[[list[JournalRow], Mapping[str, int]], None]
-
-
-@dataclass(slots=True)
-class _Job:
-    """A Transaction is patient: it waits for the disk. Work is not: whoever asked wants to know."""
-
-    work: Transaction | Callable[[sqlite3.Connection], Any]
-    future: asyncio.Future[Any] | Future[Any]
-    loop: asyncio.AbstractEventLoop | None
-    answer: Any = None
-    fault: Exception | None = None
-
-    def deliver(self) -> None:
-        if self.future.done():
-            return
-        if self.fault is not None:
-            self.future.set_exception(self.fault)
-        else:
-            self.future.set_result(self.answer)
-
-
-@dataclass(slots=True)
-class StoreHealth:
-    """For /health and /metrics. Times are monotonic seconds. ``cursors``: as they are on disk."""
-
-    commits: int = 0
-    readings_new: int = 0
-    readings_repeated: int = 0
-    failed_commits: int = 0
-    last_commit_s: float = 0.0
-    busy_since: float | None = None
-    last_fault: str | None = None
-    newest_id: int = 0
-    cursors: dict[str, int] = field(default_factory=dict)
 
 
 class Store:
@@ -97,11 +56,17 @@ class Store:
         self.health = StoreHealth()
         self._database = Database(path)
         self._connection = self._database.connection
-        self._journal = Journal(self._connection)
+        try:
+            self._journal = Journal(self._connection)
+            self.health.newest_id = self._journal.newest_id
+            self.health.cursors = outputs.cursors(self._connection)
+        except (sqlite3.Error, msgspec.MsgspecError) as exc:
+            self._database.close()
+            raise StoreFault(f"{path}: what it holds cannot be read: {exc}; restore a backup") from exc
         self._linger_s = linger_s
         self._rate_log = RateLog(log)
-        self._jobs: deque[_Job] = deque()
-        self._urgent: deque[_Job] = deque()
+        self._jobs: deque[Job] = deque()
+        self._urgent: deque[Job] = deque()
         self._noted: deque[tuple[str, Progress]] = deque()
         self._progress: dict[str, Progress] = {}
         self._progress_since = 0.0
@@ -113,9 +78,11 @@ class Store:
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._sleeping = False
         self._stopping = False
+        self._closed = False
+        self._fault: BaseException | None = None
+        self._in_hand: list[Job] = []
         self._listener: tuple[asyncio.AbstractEventLoop, Listener] | None = None
-        self.health.newest_id = self._journal.newest_id
-        self.health.cursors = outputs.cursors(self._connection)
+        self._mourner: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._run, name="brim-writer", daemon=True)
         self._thread.start()
 
@@ -124,7 +91,7 @@ class Store:
         refuses it. Fails with StoreFault where the store closes first; then nothing of it is stored."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Committed] = loop.create_future()
-        self._enqueue(self._jobs, _Job(transaction, future, loop))
+        self._enqueue(self._jobs, Job(transaction, future, loop))
         return future
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
@@ -132,13 +99,13 @@ class Store:
         StoreFault at once where the disk refuses."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._enqueue(self._urgent, _Job(work, future, loop))
+        self._enqueue(self._urgent, Job(work, future, loop))
         return future
 
     def run_blocking(self, work: Callable[[sqlite3.Connection], T], timeout_s: float = 30.0) -> T:
         """``run`` for a thread that has no event loop."""
         future: Future[T] = Future()
-        self._enqueue(self._urgent, _Job(work, future, None))
+        self._enqueue(self._urgent, Job(work, future, None))
         return future.result(timeout_s)
 
     def note_progress(self, output: str, progress: Progress, *, urgent: bool) -> None:
@@ -154,6 +121,15 @@ class Store:
     def listen(self, call: Listener) -> None:
         """``call(new rows, cursors now on disk)`` in the running loop after each commit that has either."""
         self._listener = (asyncio.get_running_loop(), call)
+
+    def when_dead(self, call: Callable[[], None]) -> None:
+        """``call()`` in the running loop if the writer ends by a fault of its own. Nothing is stored after that."""
+        self._mourner = (asyncio.get_running_loop(), call)
+
+    @property
+    def dead(self) -> bool:
+        """The writer has ended and was not asked to; ``health.last_fault`` says why."""
+        return self._fault is not None
 
     def reader(self) -> sqlite3.Connection:
         """A new read-only connection for one thread."""
@@ -182,12 +158,13 @@ class Store:
         self._ring()
         self._thread.join()
 
-    def _enqueue(self, queue: deque[_Job], job: _Job) -> None:
+    def _enqueue(self, queue: deque[Job], job: Job) -> None:
         queue.append(job)
         # The writer sets `_sleeping` before it looks at the queues: either it sees the job or it is woken here.
         if self._sleeping or queue is self._urgent or len(queue) == COMPANY_ENOUGH:
             self._ring()
-        if not self._thread.is_alive():
+        # The writer sets `_closed` before it empties the queues for the last time.
+        if self._closed:
             self._close_queues()
 
     def _ring(self) -> None:
@@ -197,18 +174,32 @@ class Store:
     # The writer thread.
 
     def _run(self) -> None:
+        try:
+            self._write_until_closed()
+        except BaseException as exc:  # nothing should come here; if it does, nobody may wait for ever
+            self._fault = exc
+            self.health.last_fault = f"the writer ended: {type(exc).__name__}: {exc}"
+            log.critical("%s; nothing more is taken", self.health.last_fault, exc_info=exc)
+        self._closed = True
+        self._close_queues()
+        with suppress(sqlite3.Error):
+            self._database.close()
+        if self._fault is not None and self._mourner is not None:
+            with suppress(RuntimeError):
+                self._mourner[0].call_soon_threadsafe(self._mourner[1])
+
+    def _write_until_closed(self) -> None:
         while True:
             stopping = self._gather()
             while self._urgent:
-                self._alone(self._urgent.popleft())
+                self._in_hand = [self._urgent.popleft()]
+                self._alone(self._in_hand[0])
             held = time.monotonic() < self._held_until and not stopping
-            batch = [] if held else [self._jobs.popleft() for _ in range(min(len(self._jobs), BATCH_MOST))]
-            self._commit(batch, flush=stopping or self._flush_due())
+            self._in_hand = [] if held else [self._jobs.popleft() for _ in range(min(len(self._jobs), BATCH_MOST))]
+            self._commit(self._in_hand, flush=stopping or self._flush_due())
+            self._in_hand = []
             if stopping and (not self._jobs or self._refusals):
                 break
-        self._close_queues()
-        self._database.close()
-        self._close_queues()
 
     def _gather(self) -> bool:
         """Wait until there is something to write, then for company. True: the store is closing."""
@@ -259,25 +250,34 @@ class Store:
         since_s = time.monotonic() - self._flushed_at
         return self._journal.states.due(self._journal.newest_id, since_s) and time.monotonic() >= self._held_until
 
-    def _alone(self, job: _Job) -> None:
-        """Work in a transaction of its own, on tables that are up to date."""
+    def _alone(self, job: Job) -> None:
+        """Work in a transaction of its own, on tables that are up to date: states and outputs' progress too."""
         assert callable(job.work)
+        self._take_noted()
+        progress = dict(self._progress)
+        self.health.busy_since = time.monotonic()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._journal.states.flush(self._journal.newest_id)
+            outputs.note(self._connection, progress)
             job.answer = job.work(self._connection)
             self._connection.execute("COMMIT")
-            self._flushed()
         except Exception as exc:  # noqa: BLE001 - whoever asked is told
             self._roll_back()
-            job.fault = StoreFault(f"{self.path}: {exc}") if _is_disk_fault(exc) else exc
-        self._post([job], [], {})
+            job.fault = StoreFault(f"{self.path}: {exc}") if is_disk_fault(exc) else exc
+            self._post([job], [], {})
+        else:
+            self._flushed()
+            self._post([job], [], self._written_down(progress))
+        self.health.busy_since = None
 
-    def _commit(self, batch: list[_Job], *, flush: bool) -> None:
+    def _commit(self, batch: list[Job], *, flush: bool) -> bool:
+        """False: the disk refused it, and all of it waits in the queue again."""
         started = time.monotonic()
         progress = self._progress_due(started)
         if not (batch or progress or flush):
-            return
+            return True
+        settled = True
         self.health.busy_since = started
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -291,24 +291,32 @@ class Store:
             self._connection.execute("COMMIT")
         except Exception as exc:  # noqa: BLE001 - whatever it is, the writer goes on and nobody is told "stored"
             self._roll_back()
-            self._refused(batch, exc)
+            settled = self._refused(batch, exc)
         else:
             if flush:
                 self._flushed()
-            for name in progress:
-                del self._progress[name]
-            self._stands(batch, progress)
+            self._stands(batch, self._written_down(progress))
         self._last_commit = time.monotonic()
         self.health.last_commit_s = self._last_commit - started
         self.health.busy_since = None
+        return settled
 
     def _progress_due(self, now: float) -> dict[str, Progress]:
         """What is to be written of the outputs' progress now: each time costs a page."""
+        # Put back before what was noted is taken: who notes comes first with the note and then with the hurry.
+        hurry, self._hurry = self._hurry, False
         self._take_noted()
-        if not (self._hurry or self._stopping or now - self._progress_since >= PROGRESS_LATEST_S):
-            return {}
-        self._hurry = False
-        return dict(self._progress)
+        if hurry or self._stopping or now - self._progress_since >= PROGRESS_LATEST_S:
+            return dict(self._progress)
+        return {}
+
+    def _written_down(self, progress: Mapping[str, Progress]) -> dict[str, int]:
+        """The transaction with ``progress`` stands: the cursors now on disk."""
+        for name in progress:
+            del self._progress[name]
+        noted = {name: one.cursor for name, one in progress.items()}
+        self.health.cursors |= noted
+        return noted
 
     def _apply(self, transaction: Transaction) -> Committed:
         result = Committed()
@@ -320,7 +328,7 @@ class Store:
             journal.set_aside(self._connection, item)
         return result
 
-    def _stands(self, batch: list[_Job], progress: Mapping[str, Progress]) -> None:
+    def _stands(self, batch: list[Job], noted: dict[str, int]) -> None:
         rows = self._journal.committed()
         health = self.health
         health.last_fault = None
@@ -328,41 +336,49 @@ class Store:
         health.newest_id = self._journal.newest_id
         health.readings_new += len(rows)
         health.readings_repeated += sum(len(job.answer.new) for job in batch) - len(rows)
-        noted = {name: one.cursor for name, one in progress.items()}
-        health.cursors |= noted
         self._refusals = 0
         self._post(batch, rows, noted)
 
-    def _refused(self, batch: list[_Job], exc: Exception) -> None:
-        """A disk's refusal holds everything back; any other fault is that of one submission, which fails alone."""
+    def _refused(self, batch: list[Job], exc: Exception) -> bool:
+        """A disk's refusal holds everything back (False); any other fault is that of one submission, which fails
+        alone."""
         self.health.failed_commits += 1
-        if _is_disk_fault(exc) or not batch:
+        if is_disk_fault(exc) or not batch:
             self.health.last_fault = str(exc)
             self._held_until = time.monotonic() + RETRY_S[min(self._refusals, len(RETRY_S) - 1)]
             self._refusals += 1
             self._jobs.extendleft(reversed(batch))
             text = f"{exc}; nothing of it was acknowledged, it is tried again"
             self._rate_log.note("commit failed", text, logging.ERROR)
-        elif len(batch) == 1:
+            return False
+        if len(batch) == 1:
             batch[0].fault = exc
             self._rate_log.note("submission refused", f"{type(exc).__name__}: {exc}", logging.ERROR)
             self._post(batch, [], {})
         else:
-            for job in batch:
-                self._commit([job], flush=False)
+            for at, job in enumerate(batch):
+                if not self._commit([job], flush=False):
+                    # Now it is the disk: the others wait behind this one, in their order.
+                    self._jobs.popleft()
+                    self._jobs.extendleft(reversed(batch[at:]))
+                    return False
+        return True
 
     def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as exc:  # the next BEGIN fails too then, and this is tried again
+            self._rate_log.note("rollback failed", str(exc), logging.ERROR)
         self._journal.rolled_back()
 
     def _flushed(self) -> None:
         self._journal.states.flushed(self._journal.newest_id)
         self._flushed_at = time.monotonic()
 
-    def _post(self, jobs: list[_Job], rows: list[JournalRow], noted: Mapping[str, int]) -> None:
+    def _post(self, jobs: list[Job], rows: list[JournalRow], noted: Mapping[str, int]) -> None:
         """One call into each loop for the whole commit: waking a loop costs more than the answers do."""
-        by_loop: dict[asyncio.AbstractEventLoop | None, list[_Job]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop | None, list[Job]] = {}
         for job in jobs:
             by_loop.setdefault(job.loop, []).append(job)
         if self._listener is not None and (rows or noted):
@@ -371,28 +387,18 @@ class Store:
             listener = self._listener[1] if self._listener is not None and self._listener[0] is loop else None
             try:
                 if loop is None:
-                    _deliver(answered, None, rows, noted)
+                    deliver(answered, None, rows, noted)
                 else:
-                    loop.call_soon_threadsafe(_deliver, answered, listener, rows, noted)
+                    loop.call_soon_threadsafe(deliver, answered, listener, rows, noted)
             except RuntimeError:
                 log.warning("%d answers had no event loop left to go to", len(answered))
 
     def _close_queues(self) -> None:
+        left, self._in_hand = self._in_hand, []
         for queue in (self._urgent, self._jobs):
-            while queue:
-                job = queue.popleft()
-                job.fault = StoreFault("the store is closing")
-                self._post([job], [], {})
-
-
-def _is_disk_fault(exc: Exception) -> bool:
-    """The file or the disk, not one submission, is at fault."""
-    code = getattr(exc, "sqlite_errorcode", None)
-    return isinstance(exc, sqlite3.Error) and code is not None and (code & 0xFF) in _DISK_FAULTS
-
-
-def _deliver(jobs: list[_Job], listener: Listener | None, rows: list[JournalRow], noted: Mapping[str, int]) -> None:
-    for job in jobs:
-        job.deliver()
-    if listener is not None and (rows or noted):
-        listener(rows, noted)
+            with suppress(IndexError):  # both ends may be at it
+                while True:
+                    left.append(queue.popleft())
+        for job in left:
+            job.fault = StoreFault("the store is closing")
+        self._post(left, [], {})
