@@ -148,7 +148,7 @@ def daemon(config: Config) -> Iterator[Finding]:
         yield mend("daemon", f"not healthy: {fault}", "look at the disk; nothing is acknowledged meanwhile")
     dropped = status.get("journal", {}).get("dropped_unsent")
     if dropped:
-        text = f"{dropped} readings went before an output had them, because keep_max_mb forced it"
+        text = f"{dropped} readings went since the start before an output had them, because keep_max_mb forced it"
         yield mend("journal", text, "make keep_max_mb larger, and look why that output does not take them")
     for output in status.get("outputs", []):
         if output.get("dead_letters"):
