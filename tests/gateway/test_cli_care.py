@@ -262,7 +262,7 @@ def test_schema_and_its_table_are_printed(site: Site) -> None:
 
 
 def test_service_prints_a_unit_for_a_place_that_the_unit_can_write(site: Site) -> None:
-    assert "/var/lib/brim" in site.refused("service")
+    assert "/var/lib/brim" in site.refused("service", "--program", "/usr/bin/brim")
     site.file.write_text(site.file.read_text().replace('data_dir = "data"', 'data_dir = "/var/lib/brim"'))
     done = site("service", "--program", "/usr/bin/brim")
     assert done.exit_code == 0 and f"ExecStart=/usr/bin/brim gateway run --config {site.file}" in done.stdout
