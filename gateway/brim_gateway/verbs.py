@@ -95,7 +95,7 @@ class Verbs:
         warnings = [text for one in enrolled for text in one.warnings]
         for text in warnings:
             log.warning("%s", text)
-        log.info("%d bins registered", len(enrolled))
+        log.info("bins registered: %d", len(enrolled))
         return {
             "bins": [{"bin": one.record.bin, "dev": one.record.dev, "link": one.record.link} for one in enrolled],
             "warnings": warnings,

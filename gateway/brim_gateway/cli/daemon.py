@@ -53,7 +53,7 @@ def _print_status(now: dict[str, Any]) -> None:
     )
     typer.echo(f"{now['site']}: {health}")
     journal = now["journal"]
-    typer.echo(f"bins {now['bins']}, readings in the journal {journal['rows']}")
+    typer.echo(f"bins {now['bins']}, readings taken so far {journal['rows']}")
     if journal.get("fault"):
         typer.echo(f"COMMITS FAIL: {journal['fault']}; nothing is acknowledged meanwhile")
     if journal.get("dropped_unsent"):
