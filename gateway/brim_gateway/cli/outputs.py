@@ -38,7 +38,7 @@ def outputs_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
         to_come = [one.name for one in read_config(config).outputs if one.name not in known]
         for name in to_come:
             typer.echo(f"{name:24} {'-':>9} waiting  begins when the gateway next starts or reloads")
-        if not found and not to_come:
+        if not known and not to_come:
             typer.echo("no output: readings are kept here only; add [[output]] to the configuration")
 
 
