@@ -113,6 +113,7 @@ class Verbs:
         name = _name(args)
         record = await self._runtime.run(lambda connection: commands.remove(connection, name))
         await self._refresh([], gone=record)
+        await self._runtime.commanded()
         log.info("bin %s removed", record.bin)
         return {"bin": record.bin, "dev": record.dev}
 

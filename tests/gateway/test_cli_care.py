@@ -87,6 +87,14 @@ def test_a_command_is_kept_listed_and_taken_back(either_way: Site) -> None:
     assert "no such command" in either_way.refused("command", "drop", str(kept["id"]))
 
 
+def test_commands_of_a_bin_that_is_removed_go_with_it(either_way: Site) -> None:
+    assert either_way("bins", "add", "B-9", "--dev", "0011223344556677").exit_code == 0
+    assert either_way("command", "send", "B-9", "0a01").exit_code == 0
+    assert either_way("bins", "remove", "B-9").exit_code == 0
+    assert either_way("bins", "add", "B-10", "--dev", "0011223344556677").exit_code == 0
+    assert either_way.objects("command", "list") == []
+
+
 def test_a_command_that_could_never_be_sent_is_refused_with_every_reason(either_way: Site) -> None:
     assert either_way("bins", "add", "L-1").exit_code == 0
     assert either_way("bins", "add", "W-1", "--link", "wifi").exit_code == 0
