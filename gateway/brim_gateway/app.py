@@ -11,13 +11,13 @@ import sqlite3
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from brim_gateway.certificates import expiries
 from brim_gateway.clock import Clock
 from brim_gateway.config import Address, Config, MqttListenerConfig, OutputConfig
 from brim_gateway.control import ControlServer
+from brim_gateway.credentials import read_secret
 from brim_gateway.errors import ConfigInvalid, StoreFault
 from brim_gateway.fleet.directory import Directory
 from brim_gateway.fleet.enrol import exceptions_of
@@ -281,13 +281,5 @@ def _where(sock: socket.socket) -> str:
 
 
 def _passwords(outputs: Iterable[OutputConfig]) -> dict[str, str | None]:
-    return {output.name: _password(output.password_file) for output in outputs}
-
-
-def _password(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return str(path.read_text(encoding="utf-8")).rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigInvalid([f"{path}: password cannot be read: {exc}"]) from None
+    files = {output.name: output.password_file for output in outputs}
+    return {name: None if path is None else read_secret(path) for name, path in files.items()}

@@ -107,8 +107,11 @@ def load(path: Path, *, need_credentials: bool = True) -> Config:
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigInvalid([f"{path}: cannot be read: no such file; `brim gateway init` writes one"]) from None
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigInvalid([f"{path}: cannot be read: {exc}; `brim gateway init` writes one"]) from None
+        why = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
+        raise ConfigInvalid([f"{path}: cannot be read: {why}"]) from None
     return parse(text, path, need_credentials=need_credentials)
 
 

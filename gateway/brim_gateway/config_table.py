@@ -67,7 +67,7 @@ KEYS = (
         "takes client certificates of this authority; the CN is the device"),
     Key("mqtt_listener", "plain", "flag", False, (),
         "no encryption: passwords and readings cross the network readable"),
-    Key("mqtt_listener", "max_connections", "number", 64, (1, 4_096), "the next ones wait in the backlog"),
+    Key("mqtt_listener", "max_connections", "number", 64, (1, 4_096), "the next ones wait for a place, unread"),
     Key("mqtt_listener", "max_handshakes", "number", 8, (1, 256),
         "TLS handshakes and password checks at once: more would delay LoRa downlinks"),
     Key("http", "listen", "address", REQUIRED, _PORTS, "`HOST:PORT`; there is no login: keep it on this machine"),

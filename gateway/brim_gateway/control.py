@@ -76,6 +76,8 @@ class ControlServer:
                 await writer.drain()
         except (TimeoutError, ValueError, ConnectionError):
             pass  # silent, too long, or gone: this client's own affair
+        except asyncio.CancelledError:
+            pass  # only stop does this; asyncio would log a client that ends as cancelled with a traceback
         finally:
             self._clients.discard(task)
             writer.close()
@@ -144,11 +146,17 @@ def ask(path: Path, verb: str, args: dict[str, Any]) -> Any:
             raise ConnectionError("no daemon") from None
         except OSError as exc:
             raise StoreFault(f"control socket {path}: {exc.strerror or exc}; run as the gateway's user") from None
-        connection.sendall(json.dumps({"verb": verb, "args": args}).encode() + b"\n")
-        with connection.makefile("rb") as stream:
-            line = stream.readline(MAX_LINE_BYTES)
-    if not line:
-        raise StoreFault(f"control socket {path}: the gateway hung up without an answer")
+        try:
+            connection.sendall(json.dumps({"verb": verb, "args": args}).encode() + b"\n")
+            with connection.makefile("rb") as stream:
+                line = stream.readline(MAX_LINE_BYTES)
+        except TimeoutError:
+            raise StoreFault(f"control socket {path}: no answer within {ANSWER_WITHIN_S:.0f} s") from None
+        except OSError:
+            line = b""
+    if not line.endswith(b"\n"):
+        hint = f"it stops, or {MAX_CLIENTS} others ask; try again"
+        raise StoreFault(f"control socket {path}: the gateway hung up without an answer: {hint}")
     answer = json.loads(line)
     if "error" in answer:
         problems = [str(text) for text in answer.get("problems", ["unknown fault"])]

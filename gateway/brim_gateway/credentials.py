@@ -39,7 +39,7 @@ def is_given_by_systemd(path: Path) -> bool:
 
 
 def read_secret(path: Path) -> str:
-    """The first line's worth of a secret file, without its line end. Raises ConfigInvalid."""
+    """What a secret file holds (MAX_SECRET_BYTES at most), without the line end behind it. Raises ConfigInvalid."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_SECRET_BYTES)

@@ -12,6 +12,7 @@ from brim_gateway.control import ask
 from brim_gateway.errors import StoreFault
 from brim_gateway.model import BinRecord
 from brim_gateway.network.device import DeviceRow
+from brim_gateway.ownership import give_to_owner
 from brim_gateway.store import outputs, registry
 from brim_gateway.store.database import Database
 from brim_gateway.store.journal import newest_id
@@ -87,6 +88,7 @@ def perform(config: Config, verb: str, args: dict[str, Any]) -> Any:
         return asyncio.run(_once(offline, verb, args))
     finally:
         offline.close()
+        give_to_owner(config.data_dir)
 
 
 async def _once(offline: _Offline, verb: str, args: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,15 +60,37 @@ class Wanted:
     output_password: str | None = field(default=None, repr=False)
 
 
-def write_setup(path: Path, wanted: Wanted) -> list[Path]:
-    """Write the configuration and the certificates; the files written. Raises ConfigInvalid rather than replace any."""
+def check_wanted(path: Path, wanted: Wanted, *, password_to_come: bool) -> None:
+    """Raises ConfigInvalid with everything that speaks against ``write_setup``; ``password_to_come``: its file is not
+    there yet."""
+    folder = _tls_folder(path, wanted)
     if path.exists():
         raise ConfigInvalid([f"{path}: exists already; nothing was changed"])
-    folder = (path.parent / wanted.data_dir / "tls").absolute()
     if folder.exists() and any(folder.iterdir()):
         raise ConfigInvalid([f"{folder}: is not empty; nothing was changed"])
-    text = _text(wanted)
-    parse(_without_files_to_come(text, wanted), path, need_credentials=False)
+    problems = [f"--tls-name {name!r}: ASCII only (IDNA for others)" for name in wanted.tls_names if not name.isascii()]
+    if wanted.output_url is None and (wanted.output_user or wanted.output_password_file):
+        problems.append("--output-user, --output-password-file: for which broker? --output-url is missing")
+    try:
+        parse(_without_files_to_come(_text(wanted), password_to_come), path, need_credentials=False)
+    except ConfigInvalid as exc:
+        # The lines are of a file that is not there: the name of the key says more.
+        problems += [_LINE.sub("", problem, count=1) for problem in exc.problems]
+    if problems:
+        raise ConfigInvalid([f"{problem}; nothing was written" for problem in problems])
+
+
+_LINE = re.compile(r"^.*?:\d+: ")
+
+
+def _tls_folder(path: Path, wanted: Wanted) -> Path:
+    return (path.parent / wanted.data_dir / "tls").absolute()
+
+
+def write_setup(path: Path, wanted: Wanted) -> list[Path]:
+    """Write the configuration and the certificates; the files written. Raises ConfigInvalid rather than replace any."""
+    check_wanted(path, wanted, password_to_come=wanted.output_password is not None)
+    folder, text = _tls_folder(path, wanted), _text(wanted)
     names = list(wanted.tls_names) or ["brim-gateway"]
     names += [name for name in (socket.gethostname(), "localhost", "127.0.0.1") if name not in names]
     try:
@@ -92,14 +114,16 @@ def password_file(config: Path, said: str) -> Path:
     return config.parent / said.removeprefix(credentials.PREFIX)
 
 
-def _without_files_to_come(text: str, wanted: Wanted) -> str:
+def _without_files_to_come(text: str, password_to_come: bool) -> str:
     """For the check before anything is written: the certificates and the password file are made afterwards."""
     lines = []
     for line in text.splitlines():
         if line.startswith("cert ="):
             line = "plain = true"
-        elif line.startswith("key =") or (line.startswith("password_file =") and wanted.output_password is not None):
+        elif line.startswith("key ="):
             line = ""
+        elif line.startswith("password_file =") and password_to_come and credentials.PREFIX not in line:
+            line = f'password_file = "{credentials.PREFIX}to-come"'
         lines.append(line)
     return "\n".join(lines)
 
@@ -128,13 +152,3 @@ def _text(wanted: Wanted) -> str:
 def _quote(text: str) -> str:
     """A TOML basic string: JSON's escapes are a subset of TOML's."""
     return json.dumps(text)
-
-
-def give_to_owner(folder: Path) -> None:
-    """After root has put files into ``folder``: its owner gets them, or the daemon could not open them."""
-    if os.geteuid() != 0:
-        return
-    owner = folder.stat()
-    for path in folder.iterdir():
-        if path.is_file() and not path.is_symlink():
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from brim_gateway.model import iso_utc
@@ -18,6 +19,8 @@ STUCK_S = 10.0
 def status_of(gateway: Gateway) -> dict[str, Any]:
     """What is going on, JSON-ready and without secrets."""
     health = gateway.store.health
+    # Of all time, which only the database knows: what was lost is not forgotten by a restart.
+    kept = {one["name"]: one for one in outputs.listing(gateway.reader)}
     return {
         "site": gateway.config.site,
         "running": True,
@@ -34,7 +37,7 @@ def status_of(gateway: Gateway) -> dict[str, Any]:
             "fault": health.last_fault,
             "bytes": retention.used_bytes(gateway.reader),
             "waiting": gateway.store.waiting(),
-            "dropped_unsent": gateway.upkeep.dropped_unsent,
+            "dropped_unsent": gateway.upkeep.dropped_unsent,  # since the start
         },
         "clock": {"trusted": gateway.clock.trusted(), "why": gateway.clock.why_not()},
         "strangers": len(gateway.strangers()),
@@ -42,15 +45,17 @@ def status_of(gateway: Gateway) -> dict[str, Any]:
         "wifi_connected": len(gateway.listener.sessions) if gateway.listener else 0,
         "wifi": dict(gateway.wifi.counters),
         "udp": dict(gateway.udp.counters) if gateway.udp else None,
+        "udp_receive_buffer_bytes": gateway.udp.receive_buffer if gateway.udp else None,
         "lorawan": dict(gateway.lorawan.counters),
         "refused": dict(gateway.lorawan.refused),
-        "outputs": [_output(gateway, one) for one in gateway.outputs.runners.values()] if gateway.outputs else [],
+        "outputs": [_output(gateway, one, kept) for one in gateway.outputs.runners.values()] if gateway.outputs else [],
     }
 
 
-def _output(gateway: Gateway, runner: OutputRunner) -> dict[str, Any]:
-    """One output for people and scripts."""
+def _output(gateway: Gateway, runner: OutputRunner, kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One output for people and scripts; ``kept``: what the database says of each, by name."""
     status = runner.status
+    on_disk = kept.get(status.name, {})
     waiting = max(0, gateway.store.health.newest_id - status.cursor)
     oldest_us = _oldest_us(gateway, status.cursor) if waiting else None
     return {
@@ -61,7 +66,8 @@ def _output(gateway: Gateway, runner: OutputRunner) -> dict[str, Any]:
         "oldest_s": None if oldest_us is None else max(0, (gateway.clock.now_us() - oldest_us) // 1_000_000),
         "acknowledged": status.acknowledged,
         "refused": status.refused,
-        "dead_letters": outputs.letters_count(gateway.reader, status.name),
+        "dead_letters": on_disk.get("dead_letters", 0),
+        "dropped_unsent": on_disk.get("dropped_unsent", 0),
         "in_flight": status.in_flight,
         "reconnects": status.reconnects,
         "last_fault": status.last_fault,

@@ -19,7 +19,10 @@ from brim_gateway.credentials import UNIT, is_given_by_systemd
 from brim_gateway.errors import ConfigInvalid
 
 STATE_FOLDER = Path("/var/lib/brim")
-"""What StateDirectory= makes: the one place that a user made at start can keep something in."""
+"""What StateDirectory= makes: the one place that a user made at start can keep something in. From the first start on it
+is a link to where systemd keeps it (DynamicUser=)."""
+HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"))
+"""What ProtectHome= takes out of the unit's sight."""
 
 
 class Notifier:
@@ -81,7 +84,13 @@ def unit_text(config_path: Path, config: Config, program: Path | None = None) ->
         for path in (config_path, data_dir, found)
         if any(character in str(path) for character in " %\n\"'\\")
     ]
-    if data_dir != STATE_FOLDER and STATE_FOLDER not in data_dir.parents:
+    problems += [
+        f"{path}: the unit does not see home folders; install the program below /opt, the configuration below /etc"
+        for path in (config_path, found)
+        if any(hidden in path.parents for hidden in HIDDEN)
+    ]
+    state_folder = STATE_FOLDER.resolve()
+    if state_folder != data_dir and state_folder not in data_dir.parents:
         problems.append(
             f"{config_path}: data_dir: {data_dir}: the unit may write only below {STATE_FOLDER};"
             f' say data_dir = "{STATE_FOLDER}"'
@@ -99,7 +108,7 @@ def unit_text(config_path: Path, config: Config, program: Path | None = None) ->
         ("site", config.site),
         ("program", str(found)),
         ("config", str(config_path)),
-        ("data_dir", str(data_dir)),
+        ("data_dir", str(STATE_FOLDER / data_dir.relative_to(state_folder))),
         ("credentials", "".join(f"LoadCredential={name}:{config_path.parent / name}\n" for name in names)),
     ):
         template = template.replace("{" + name + "}", value)

@@ -95,7 +95,7 @@ class Verbs:
         warnings = [text for one in enrolled for text in one.warnings]
         for text in warnings:
             log.warning("%s", text)
-        log.info("%d bins registered", len(enrolled))
+        log.info("bins registered: %d", len(enrolled))
         return {
             "bins": [{"bin": one.record.bin, "dev": one.record.dev, "link": one.record.link} for one in enrolled],
             "warnings": warnings,
@@ -113,6 +113,7 @@ class Verbs:
         name = _name(args)
         record = await self._runtime.run(lambda connection: commands.remove(connection, name))
         await self._refresh([], gone=record)
+        await self._runtime.commanded()
         log.info("bin %s removed", record.bin)
         return {"bin": record.bin, "dev": record.dev}
 

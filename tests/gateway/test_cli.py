@@ -145,6 +145,11 @@ def test_wrong_use_is_one_line_and_exit_code_2(either_way: Brim, tmp_path: Path)
     assert objects(either_way("bins", "list", "--json")) == []
 
 
+def test_a_file_that_is_not_there_is_named_without_a_number(brim: Brim, tmp_path: Path) -> None:
+    done = brim("bins", "import", str(tmp_path / "nowhere.csv"))
+    assert (done.exit_code, done.stderr) == (1, f"error: {tmp_path}/nowhere.csv: No such file or directory\n")
+
+
 def test_status_tells_whether_a_daemon_runs(brim: Brim, tmp_path: Path) -> None:
     done = brim("status", "--json")
     assert done.exit_code == 1 and json.loads(done.stdout)["running"] is False

@@ -87,6 +87,14 @@ def test_a_command_is_kept_listed_and_taken_back(either_way: Site) -> None:
     assert "no such command" in either_way.refused("command", "drop", str(kept["id"]))
 
 
+def test_commands_of_a_bin_that_is_removed_go_with_it(either_way: Site) -> None:
+    assert either_way("bins", "add", "B-9", "--dev", "0011223344556677").exit_code == 0
+    assert either_way("command", "send", "B-9", "0a01").exit_code == 0
+    assert either_way("bins", "remove", "B-9").exit_code == 0
+    assert either_way("bins", "add", "B-10", "--dev", "0011223344556677").exit_code == 0
+    assert either_way.objects("command", "list") == []
+
+
 def test_a_command_that_could_never_be_sent_is_refused_with_every_reason(either_way: Site) -> None:
     assert either_way("bins", "add", "L-1").exit_code == 0
     assert either_way("bins", "add", "W-1", "--link", "wifi").exit_code == 0
@@ -262,7 +270,7 @@ def test_schema_and_its_table_are_printed(site: Site) -> None:
 
 
 def test_service_prints_a_unit_for_a_place_that_the_unit_can_write(site: Site) -> None:
-    assert "/var/lib/brim" in site.refused("service")
+    assert "/var/lib/brim" in site.refused("service", "--program", "/usr/bin/brim")
     site.file.write_text(site.file.read_text().replace('data_dir = "data"', 'data_dir = "/var/lib/brim"'))
     done = site("service", "--program", "/usr/bin/brim")
     assert done.exit_code == 0 and f"ExecStart=/usr/bin/brim gateway run --config {site.file}" in done.stdout
@@ -275,6 +283,44 @@ def test_init_asks_for_the_password_once_and_writes_it_to_its_own_file(tmp_path:
     assert done.exit_code == 0 and "hunter2" not in done.output, done.output
     assert (tmp_path / "city.password").read_text() == "hunter2\n"
     assert CliRunner().invoke(app, ["check", "--config", str(file)]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--output-user", "u", "--output-password-file", "p"), "--output-url is missing"),
+        (("--output-url", "mqtts://h", "--output-password-file", "p"), "output[0].password_file: needs a user"),
+        (
+            ("--output-url", "mqtts://h", "--output-user", "u", "--output-password-file", "credential:../p"),
+            "output[0].password_file: credential:NAME: letters",
+        ),
+        (("--output-url", "http://h"), 'output[0].url: must be "mqtts://HOST'),
+        (("--tls-name", "räka.example"), "ASCII only"),
+    ],
+)
+def test_init_refuses_what_cannot_run_before_it_asks_for_a_password(
+    tmp_path: Path, args: tuple[str, ...], words: str
+) -> None:
+    done = CliRunner().invoke(app, ["init", *args, "--config", str(tmp_path / "brim.toml")])
+    assert done.exit_code == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1, done.output
+    assert "nothing was written" in done.stderr and "password at" not in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_has_not_begun_is_listed_as_such(site: Site) -> None:
+    assert "kept here only" in site("outputs", "list").stdout
+    site.add_output(free_port())
+    done = site("outputs", "list")
+    assert "city" in done.stdout and "next starts" in done.stdout and "kept here only" not in done.stdout
+
+
+def test_what_root_does_without_a_daemon_the_daemon_can_open(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, tuple[int, int]] = {}
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("os.chown", lambda path, uid, gid, **_: given.update({Path(path).name: (uid, gid)}))
+    assert site("bins", "add", "B-1").exit_code == 0
+    owner = (site.folder / "data").stat()
+    assert given["brim.db"] == given["brim.db.lock"] == (owner.st_uid, owner.st_gid)
 
 
 def test_no_command_imports_what_it_does_not_need() -> None:

@@ -70,6 +70,8 @@ def test_more_clients_than_places_are_turned_away(tmp_path: Path) -> None:
                 turned_away += not sock.recv(65_536)
             except ConnectionError:
                 turned_away += 1
+        with pytest.raises(StoreFault, match="others ask; try again"):
+            gateway.ask("status")
         for sock in clients:
             sock.close()
         assert turned_away == 4
@@ -101,3 +103,15 @@ def test_a_daemon_that_stops_leaves_anothers_socket_alone(tmp_path: Path) -> Non
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(str(config.control_socket))
     assert config.control_socket.exists()
+
+
+def test_a_client_that_stays_connected_does_not_hold_up_the_stop_or_fill_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(tmp_path)
+    with socket.socket(socket.AF_UNIX) as client, RunningGateway(config):
+        client.settimeout(5)
+        client.connect(str(config.control_socket))
+        client.sendall(b'{"verb": "status"}\n')
+        assert client.recv(65_536).startswith(b'{"ok"')
+    assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]

@@ -110,7 +110,8 @@ def test_an_invalid_configuration_is_named_line_by_line_and_the_database_is_look
 
 def test_a_configuration_that_is_missing_is_one_line(tmp_path: Path) -> None:
     found = [one for one in examine(tmp_path / "nowhere.toml") if one.verdict == "mend"]
-    assert the_one(found).what == "config" and "cannot be read" in found[0].text
+    assert the_one(found).what == "config" and "no such file; `brim gateway init` writes one" in found[0].text
+    assert "mend" not in found[0].do and "--config" in found[0].do
     assert list(tmp_path.iterdir()) == []
 
 
@@ -187,11 +188,13 @@ def test_what_a_killed_daemon_leaves_is_sound_and_stays_as_it_is(here: Installat
 # Single faults.
 
 
-def test_a_folder_that_cannot_be_written_is_named_with_its_owner() -> None:
+@pytest.mark.parametrize("mode", [0o555, 0o000])
+def test_a_folder_that_cannot_be_written_is_named_with_its_owner(mode: int) -> None:
     folder = Path(tempfile.mkdtemp(prefix="brim-doctor-test-"))
     folder.chmod(0o755)
     here = Installation(folder)
-    (folder / "data").mkdir(mode=0o555)
+    (folder / "data").mkdir()
+    (folder / "data").chmod(mode)
     try:
         if os.geteuid() == 0:  # root may write anywhere: be nobody for a moment
             os.setresuid(65_534, 65_534, 0)
@@ -202,7 +205,9 @@ def test_a_folder_that_cannot_be_written_is_named_with_its_owner() -> None:
                 os.setresuid(0, 0, 0)
     finally:
         shutil.rmtree(folder)
-    assert the_one(sick).what == "data folder" and "cannot be written" in sick[0].text and "chown" in sick[0].do
+    assert sick[0].what == "data folder" and "cannot be written" in sick[0].text
+    assert ("chown" if os.geteuid() == 0 else "chmod u+rwx") in sick[0].do
+    assert not [one.line() for one in sick if "could not be looked at" in one.text]
 
 
 def test_a_file_system_that_went_read_only_is_told_from_a_missing_right(

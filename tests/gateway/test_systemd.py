@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from brim_gateway import systemd
 from brim_gateway.config import Config, OutputConfig
 from brim_gateway.errors import ConfigInvalid
 from brim_gateway.systemd import STATE_FOLDER, Notifier, unit_text
@@ -114,6 +115,21 @@ def test_a_place_that_the_units_user_could_not_write_is_refused_in_one_line() ->
         with pytest.raises(ConfigInvalid) as caught:
             unit_text(path, config, Path("/bin/true"))
         assert len(caught.value.problems) == 1
+
+
+def test_after_the_first_start_the_unit_can_be_printed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved, link = tmp_path / "private" / "brim", tmp_path / "brim"
+    (moved / "cab").mkdir(parents=True)
+    link.symlink_to(moved)
+    monkeypatch.setattr(systemd, "STATE_FOLDER", link)
+    text = unit_text(Path("/etc/brim/brim.toml"), replace(CONFIG, data_dir=link / "cab"), Path("/bin/true"))
+    assert f"ReadWritePaths={link}/cab" in text.splitlines()
+
+
+@pytest.mark.parametrize("program", ["/home/anna/brim/.venv/bin/brim", "/root/.local/bin/brim"])
+def test_a_program_in_a_home_folder_is_refused_because_the_unit_cannot_see_it(program: str) -> None:
+    with pytest.raises(ConfigInvalid, match="install the program below /opt"):
+        unit_text(Path("/etc/brim/brim.toml"), CONFIG, Path(program))
 
 
 def test_each_credential_of_the_configuration_is_loaded_from_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:

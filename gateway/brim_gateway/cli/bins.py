@@ -137,7 +137,7 @@ def bins_remove(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Forget a bin and its keys. Its readings stay in the journal.
+    """Forget a bin, its keys and the commands that wait for it. Its readings stay in the journal.
 
     Example: brim gateway bins remove SE-0180-04711
     """

@@ -47,7 +47,7 @@ def restore(
     with errors():
         import time
 
-        from brim_gateway.setup_files import give_to_owner
+        from brim_gateway.ownership import give_to_owner
         from brim_gateway.store.backup import restore as put_back
 
         loaded = read_config(config)

@@ -40,8 +40,11 @@ def errors() -> Generator[None, None, None]:
         for line in exc.problems:
             typer.echo(f"error: {line}", err=True)
         raise typer.Exit(2) from None
-    except (GatewayError, OSError) as exc:
+    except GatewayError as exc:
         typer.echo(f"error: {exc}", err=True)
+        raise typer.Exit(1) from None
+    except OSError as exc:
+        typer.echo(f"error: {exc if exc.filename is None else f'{exc.filename}: {exc.strerror}'}", err=True)
         raise typer.Exit(1) from None
 
 

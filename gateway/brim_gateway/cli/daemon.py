@@ -53,11 +53,12 @@ def _print_status(now: dict[str, Any]) -> None:
     )
     typer.echo(f"{now['site']}: {health}")
     journal = now["journal"]
-    typer.echo(f"bins {now['bins']}, readings in the journal {journal['rows']}")
+    typer.echo(f"bins {now['bins']}, readings taken so far {journal['rows']}")
     if journal.get("fault"):
         typer.echo(f"COMMITS FAIL: {journal['fault']}; nothing is acknowledged meanwhile")
     if journal.get("dropped_unsent"):
-        typer.echo(f"LOST FOR AN OUTPUT: {journal['dropped_unsent']} readings went because keep_max_mb forced it")
+        lost = f"{journal['dropped_unsent']} readings went since the start because keep_max_mb forced it"
+        typer.echo(f"LOST FOR AN OUTPUT: {lost}")
     clock = now.get("clock")
     if clock and not clock["trusted"]:
         typer.echo(f"clock not trusted: {clock.get('why', '')}")

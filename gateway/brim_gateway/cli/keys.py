@@ -1,4 +1,4 @@
-"""Keys of bins: show, replace, certificate."""
+"""Keys of bins: show, replace, certificate, renew."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from brim_gateway.cli.common import (
     perform,
     print_json,
     print_view,
+    read_config,
 )
 from brim_gateway.cli.common import keys_file as keys_file_of
 
@@ -24,7 +25,7 @@ app = group("Keys of bins: shown is only whether they are set.")
 
 
 @app.command("show")
-def keysprint_view(
+def keys_show(
     name: Annotated[str, typer.Argument(metavar="BIN")],
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
@@ -73,7 +74,6 @@ def keys_certificate(
     Example: brim gateway keys certificate SE-0180-04711 --cert-file 04711.pem --key-file 04711.key
     """
     with errors():
-        from brim_gateway.cli.common import read_config
         from brim_gateway.errors import RegistryError
         from brim_gateway.pki import make_client, write_secret
 
@@ -111,10 +111,9 @@ def keys_renew(
     Example: brim gateway keys renew
     """
     with errors():
-        from brim_gateway.cli.common import read_config
         from brim_gateway.errors import GatewayError
+        from brim_gateway.ownership import give_to_owner
         from brim_gateway.pki import renew_server
-        from brim_gateway.setup_files import give_to_owner
 
         folder = read_config(config).data_dir / "tls"
         try:

@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from brim_gateway.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, errors, group, perform, print_json
+from brim_gateway.cli.common import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    errors,
+    group,
+    perform,
+    print_json,
+    read_config,
+)
 
 app = group("Outputs: what the city has not got yet, and why.")
 OutputArgument = Annotated[str, typer.Argument(metavar="NAME", help="The output's name in the configuration.")]
@@ -25,7 +34,11 @@ def outputs_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
             return
         for one in found:
             typer.echo(f"{one['name']:24} {one['waiting']:>9} waiting  {_about(one)}")
-        if not found:
+        known = {one["name"] for one in found}
+        to_come = [one.name for one in read_config(config).outputs if one.name not in known]
+        for name in to_come:
+            typer.echo(f"{name:24} {'-':>9} waiting  begins when the gateway next starts or reloads")
+        if not known and not to_come:
             typer.echo("no output: readings are kept here only; add [[output]] to the configuration")
 
 
@@ -53,7 +66,6 @@ def outputs_test(name: OutputArgument, config: ConfigOption = DEFAULT_CONFIG, as
     Example: brim gateway outputs test city
     """
     with errors():
-        from brim_gateway.cli.common import read_config
         from brim_gateway.errors import RegistryError
         from brim_gateway.probe import probe
 

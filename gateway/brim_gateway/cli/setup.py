@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from brim_gateway.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, errors, print_json
+from brim_gateway.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, errors, print_json, read_config
 
 app = typer.Typer()
 
@@ -34,14 +34,15 @@ def init(
     Example: brim gateway init --site cabinet-017 --output-url mqtts://broker.example.org
     """
     with errors():
-        from brim_gateway.setup_files import Wanted, password_file, write_setup
+        from dataclasses import replace
 
-        password = None
+        from brim_gateway.setup_files import Wanted, check_wanted, password_file, write_setup
+
+        wanted = Wanted(site, data_dir, tuple(tls_name or ()), output_url, output_user, output_password_file, wifi)
         if output_password_file and not password_file(config, output_password_file).exists():
+            check_wanted(config, wanted, password_to_come=True)
             password = typer.prompt("password at the broker", hide_input=True, confirmation_prompt=True)
-        wanted = Wanted(
-            site, data_dir, tuple(tls_name or ()), output_url, output_user, output_password_file, wifi, password
-        )
+            wanted = replace(wanted, output_password=password)
         for path in write_setup(config, wanted):
             typer.echo(f"wrote {path}")
         typer.echo(f"next: brim gateway check --config {config} && brim gateway run --config {config}")
@@ -53,7 +54,6 @@ def check(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) ->
 
     Example: brim gateway check --config brim.toml
     """
-    from brim_gateway.cli.common import read_config
     from brim_gateway.errors import ConfigInvalid
 
     try:
@@ -95,7 +95,6 @@ def service(
     Example: brim gateway service --config /etc/brim/brim.toml | sudo tee /etc/systemd/system/brim-gateway.service
     """
     with errors():
-        from brim_gateway.cli.common import read_config
         from brim_gateway.systemd import unit_text
 
         typer.echo(unit_text(config.absolute(), read_config(config), program), nl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,8 +20,11 @@ def examine(path: Path) -> Iterator[Finding]:
     try:
         config = load(path, need_credentials=False)
     except ConfigInvalid as exc:
+        do = f"mend that; then brim gateway check --config {path}"
+        if not os.access(path, os.R_OK):
+            do = "name with --config a file that is there and that you may read"
         for problem in exc.problems:
-            yield mend("config", problem, f"mend the line; brim gateway check --config {path}")
+            yield mend("config", problem, do)
     else:
         yield ok("config", f"{path}: valid, site {config.site}")
     if config is None:

@@ -25,12 +25,12 @@ _RESTORE = "brim gateway restore FILE (the newest backup); what stands there is 
 def database(config: Config) -> Iterator[Finding]:
     """There, whole, ours, and of a schema that this program reads."""
     path = config.database
-    if not path.exists():
-        yield note("database", f"{path} is not there yet", "the first start makes it")
-        return
     try:
         with path.open("rb") as file:
             head = file.read(100)
+    except FileNotFoundError:
+        yield note("database", f"{path} is not there yet", "the first start makes it")
+        return
     except OSError as exc:
         yield mend("database", f"{path}: {exc.strerror}", "run doctor as root or as the gateway's user")
         return

@@ -75,7 +75,10 @@ def _owners(config: Config, found: os.stat_result) -> Iterator[Finding]:
 
 
 def _let_in(path: Path) -> str:
-    return f"chown it to the gateway's user, or run as that user ({path} belongs to user {path.stat().st_uid})"
+    owner = path.stat().st_uid
+    if owner == os.geteuid():
+        return f"chmod u+rwx {path}"
+    return f"chown it to the gateway's user, or run as that user ({path} belongs to user {owner})"
 
 
 def _read_only(path: Path) -> bool:
@@ -96,7 +99,10 @@ def disk(config: Config) -> Iterator[Finding]:
     else:
         yield ok("disk", f"{free_mb} MB free of {total_mb} MB")
     database = config.database
-    used_mb = database.stat().st_size // MB if database.is_file() else 0
+    try:
+        used_mb = database.stat().st_size // MB
+    except OSError:  # not there yet, or told of elsewhere
+        used_mb = 0
     if config.keep_max_mb > used_mb + free_mb:
         text = f"keep_max_mb = {config.keep_max_mb}, and the disk has room for {used_mb + free_mb} MB of journal"
         yield note("disk", text, "set keep_max_mb lower: otherwise the disk is full before the oldest readings go")
@@ -104,6 +110,8 @@ def disk(config: Config) -> Iterator[Finding]:
 
 def secrets(config: Config) -> Iterator[Finding]:
     """Nobody else reads keys. (Files that the configuration names are checked with it.)"""
+    if config.data_dir.is_dir() and not os.access(config.data_dir, os.R_OK | os.X_OK):
+        return  # ``folder`` has told of it
     folder_mode = config.data_dir.stat().st_mode if config.data_dir.is_dir() else 0
     files = [*sorted(config.data_dir.glob("brim.db*")), *sorted((config.data_dir / "tls").glob("*.key"))]
     open_to_others = [path for path in files if path.is_file() and path.stat().st_mode & 0o077]
@@ -148,7 +156,7 @@ def daemon(config: Config) -> Iterator[Finding]:
         yield mend("daemon", f"not healthy: {fault}", "look at the disk; nothing is acknowledged meanwhile")
     dropped = status.get("journal", {}).get("dropped_unsent")
     if dropped:
-        text = f"{dropped} readings went before an output had them, because keep_max_mb forced it"
+        text = f"{dropped} readings went since the start before an output had them, because keep_max_mb forced it"
         yield mend("journal", text, "make keep_max_mb larger, and look why that output does not take them")
     for output in status.get("outputs", []):
         if output.get("dead_letters"):

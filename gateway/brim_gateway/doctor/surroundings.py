@@ -68,7 +68,7 @@ def certificates(config: Config) -> Iterator[Finding]:
 
 
 def _renew(what: str) -> str:
-    if "authority" in what:
+    if "authority" in what or what == "mqtt_listener.client_ca":
         return "every bin must be given a new one: plan it (operator's guide: certificates)"
     if what.startswith("output") and what.endswith("ca"):
         return "ask the broker's operator for the new authority"

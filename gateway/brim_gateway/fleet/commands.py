@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from brim_gateway.errors import RegistryError
+from brim_gateway.fleet import queue
 from brim_gateway.fleet.enrol import Enrolled, exceptions_of
 from brim_gateway.ingest.passwords import hash_password, new_password
 from brim_gateway.model import BinRecord, BinState, iso_utc
@@ -41,8 +42,9 @@ def add(connection: sqlite3.Connection, enrolled: Sequence[Enrolled]) -> None:
 
 
 def remove(connection: sqlite3.Connection, name: str) -> BinRecord:
-    """Forget a bin and its keys; its readings stay."""
+    """Forget a bin, its keys and the commands that wait for it; its readings stay."""
     record = find(connection, name)
+    queue.remove(connection, queue.ids_for(connection, record.dev))
     registry.remove_bin(connection, record)
     return record
 

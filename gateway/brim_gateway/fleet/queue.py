@@ -93,6 +93,11 @@ def waiting(connection: sqlite3.Connection, now_us: int) -> list[Command]:
     return [Command(*row) for row in rows]
 
 
+def ids_for(connection: sqlite3.Connection, dev: str) -> list[int]:
+    """The commands that are kept for ``dev``."""
+    return [row[0] for row in connection.execute("SELECT id FROM commands WHERE dev = ?", (dev,))]
+
+
 def remove(connection: sqlite3.Connection, ids: Iterable[int]) -> int:
     """Strike out; how many there were."""
     return sum(connection.execute("DELETE FROM commands WHERE id = ?", (one,)).rowcount for one in ids)

@@ -71,7 +71,6 @@ class SemtechUdp:
             opened.setblocking(False)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             self.receive_buffer = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-            self.counters["receive_buffer_bytes"] = self.receive_buffer
             opened.bind(address)
         except OSError:
             opened.close()

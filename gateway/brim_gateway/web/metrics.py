@@ -23,6 +23,7 @@ OUTPUT_COUNTERS = (
     ("acknowledged", "brim_output_acknowledged", "Readings handed over since the start"),
     ("refused", "brim_output_refused", "Messages the backend refused since the start"),
     ("reconnects", "brim_output_reconnects", "Connections lost since the start"),
+    ("dropped_unsent", "brim_journal_dropped_unsent", "Readings keep_max_mb removed unsent, of all time"),
 )
 
 
@@ -42,6 +43,9 @@ class _Collector:
         yield from _journal(journal)
         for name, text in (("mqtt", "Wi-Fi listener"), ("udp", "Concentrator socket"), ("lorawan", "LoRaWAN")):
             yield _labelled(f"brim_{name}", f"{text}: counted by what happened", "what", status[name] or {})
+        if status["udp_receive_buffer_bytes"] is not None:
+            given = status["udp_receive_buffer_bytes"]
+            yield _gauge("brim_udp_receive_buffer_bytes", "What the kernel gave for bursts", given)
         yield _labelled("brim_refused", "LoRaWAN frames refused", "reason", status["refused"])
         quarantined = status["wifi"].get("quarantined", 0) + status["lorawan"].get("quarantined", 0)
         yield _counter("brim_quarantined", "Payloads put aside because no decoder reads them", quarantined)
@@ -60,8 +64,6 @@ def _journal(journal: Mapping[str, Any]) -> Iterable[Metric]:
     yield _gauge("brim_journal_waiting", "Submissions that no commit has taken up yet", journal.get("waiting", 0))
     yield _gauge("brim_commit_seconds", "Duration of the last commit", journal["last_commit_ms"] / 1000)
     yield _counter("brim_commits", "Commits", journal["commits"])
-    unsent = "Readings removed by keep_max_mb before an output had them"
-    yield _counter("brim_journal_dropped_unsent", unsent, journal["dropped_unsent"])
     readings = CounterMetricFamily("brim_readings", "Readings by outcome", labels=["outcome"])
     readings.add_metric(["new"], journal["new"])
     readings.add_metric(["repeated"], journal["repeated"])

