@@ -46,7 +46,7 @@ def test_a_backup_replaces_no_file(tmp_path: Path) -> None:
         backup(tmp_path / "brim.db", tmp_path / "copy.db")
     with pytest.raises(StoreFault, match="no database"):
         backup(tmp_path / "nothing.db", tmp_path / "other.db")
-    with pytest.raises(StoreFault, match="backup to"):
+    with pytest.raises(StoreFault, match="no such folder"):
         backup(tmp_path / "brim.db", tmp_path / "no folder" / "copy.db")
     assert (tmp_path / "copy.db").read_text() == "precious"
 

@@ -233,6 +233,23 @@ def test_a_file_that_cannot_be_trusted_is_refused_with_what_to_do(tmp_path: Path
         Database(path)
 
 
+@pytest.mark.parametrize("loss", ["gone", "emptied"])
+def test_a_database_that_was_lost_is_not_taken_for_a_first_start(tmp_path: Path, loss: str) -> None:
+    path = tmp_path / "brim.db"
+    Database(path).close()
+    path.unlink() if loss == "gone" else path.write_bytes(b"")
+    with pytest.raises(StoreFault, match=r"gone or empty; restore a backup, or remove brim\.db\.lock"):
+        Database(path)
+    path.with_name("brim.db.lock").unlink()
+    Database(path).close()
+
+
+def test_a_first_start_that_was_cut_off_begins_again(tmp_path: Path) -> None:
+    (tmp_path / "brim.db").touch()
+    (tmp_path / "brim.db.lock").touch()
+    Database(tmp_path / "brim.db").close()
+
+
 def test_a_full_disk_holds_what_was_submitted_until_there_is_room(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
         await store.submit(Transaction(readings=(make(1),)))

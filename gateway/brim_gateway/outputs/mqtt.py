@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from typing import Protocol, cast
 
@@ -100,7 +101,7 @@ class MqttLink(asyncio.Protocol):
         except TimeoutError:
             raise LinkLost("cannot connect: no answer", answered=False) from None
         except (OSError, ssl.SSLError, ValueError) as exc:
-            raise LinkLost(f"cannot connect: {exc}", answered=False) from None
+            raise LinkLost(f"cannot connect: {_reason(exc)}", answered=False) from None
         try:
             async with asyncio.timeout(CONNECT_S):
                 await asyncio.wait((self._answer, self.lost), return_when=asyncio.FIRST_COMPLETED)
@@ -238,6 +239,12 @@ class MqttLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._end(LinkLost(f"connection lost: {exc}" if exc else "the broker closed the connection"))
+
+
+def _reason(exc: Exception) -> str:
+    """In the words of the system; asyncio's own repeat the address."""
+    plain = isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError) and (exc.errno or 0) > 0
+    return os.strerror(exc.errno or 0).lower() if isinstance(exc, OSError) and plain else str(exc)
 
 
 def tls_context(config: OutputConfig) -> ssl.SSLContext:

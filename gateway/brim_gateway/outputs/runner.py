@@ -202,10 +202,10 @@ class OutputRunner:
         """The gateway stops: take the last acknowledgements, say that we go."""
         self._read.clear()
         self._unsent.clear()
-        self._waiting[link.publish(status_message(self._site, online=False))] = _Part(
-            status_message(self._site, online=False)
-        )
-        link.flush()
+        if link.room > 0:  # otherwise the will says it
+            goodbye = _Part(status_message(self._site, online=False))
+            self._waiting[link.publish(goodbye.message)] = goodbye
+            link.flush()
         settled = asyncio.ensure_future(self._settled.wait())
         await asyncio.wait((settled, link.lost), timeout=FINISH_S, return_when=asyncio.FIRST_COMPLETED)
         settled.cancel()

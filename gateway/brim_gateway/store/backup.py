@@ -34,6 +34,8 @@ def backup(database: Path, target: Path) -> dict[str, Any]:
     """
     if not database.is_file():
         raise StoreFault(f"{database}: there is no database to copy")
+    if not target.parent.is_dir():
+        raise StoreFault(f"{target.parent}: no such folder")
     if target.exists():
         raise StoreFault(f"{target} exists; name a new file")
     try:

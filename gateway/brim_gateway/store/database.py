@@ -61,11 +61,14 @@ class Database:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             os.close(descriptor)
-            raise StoreFault(f"{path}: in use by another gateway process; only one may write") from exc
+            raise StoreFault(f"{path}: in use by another gateway process; only one may write; stop it first") from exc
         return descriptor
 
     def _open(self) -> sqlite3.Connection:
         try:
+            if os.fstat(self._lock_fd).st_size and not (self.path.exists() and self.path.stat().st_size):
+                hint = f"restore a backup, or remove {self.path.name}.lock to begin without its bins and keys"
+                raise StoreFault(f"{self.path}: was here and is gone or empty; {hint}")
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as exc:
@@ -82,6 +85,8 @@ class Database:
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             self._migrate(connection)
+            # From now on a database that is missing is a loss, and no first start.
+            os.pwrite(self._lock_fd, b"1", 0)
         except (OSError, sqlite3.Error) as exc:
             connection.close()
             raise StoreFault(f"{self.path}: not a healthy database: {exc}; restore a backup") from exc

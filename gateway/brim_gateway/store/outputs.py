@@ -140,11 +140,6 @@ def letters(connection: sqlite3.Connection, output: str, limit: int) -> list[dic
     ]
 
 
-def letters_count(connection: sqlite3.Connection, output: str) -> int:
-    """How many dead letters of ``output`` are kept."""
-    return int(connection.execute("SELECT count(*) FROM dead_letters WHERE output = ?", (output,)).fetchone()[0])
-
-
 def oldest_letters(connection: sqlite3.Connection, output: str, after: int, limit: int) -> list[tuple[int, int, int]]:
     """(letter id, journal id, part), oldest first: to be tried again."""
     return connection.execute(
