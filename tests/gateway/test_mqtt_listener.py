@@ -125,7 +125,8 @@ def test_on_a_full_disk_a_bin_waits_and_everything_it_published_arrives(tmp_path
             for seq in range(1, 301):
                 bin_.publish(reading(seq))
             wait_until(lambda: store.health.last_fault, "the disk is full")
-            assert len(bin_.acknowledged) == len(gateway.rows()) < 300 and not bin_.gone.is_set()
+            # A PUBACK may still be on its way; none comes without its row.
+            assert len(bin_.acknowledged) <= len(gateway.rows()) < 300 and not bin_.gone.is_set()
             store.run_blocking(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchone())
             bin_.wait_acknowledged(300)
         assert [row["seq"] for row in gateway.rows()] == list(range(1, 301))
