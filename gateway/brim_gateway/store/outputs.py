@@ -71,7 +71,7 @@ def open_places(
             "INSERT INTO outputs (name, cursor, created_us) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
             (name, start, now_us),
         )
-        connection.execute("UPDATE outputs SET removed_us = NULL WHERE name = ?", (name,))
+        connection.execute("UPDATE outputs SET removed_us = NULL WHERE name = ? AND removed_us IS NOT NULL", (name,))
         connection.execute(
             "UPDATE outputs SET client_id = ? WHERE name = ? AND client_id = ''",
             (f"brim-{site}-{name}-{secrets.token_hex(4)}", name),
