@@ -135,6 +135,15 @@ def test_a_torn_file_is_damage(here: Installation) -> None:
     assert "damaged" in the_one(here.to_mend()).text
 
 
+@pytest.mark.parametrize("loss", ["gone", "emptied"])
+def test_a_database_that_was_lost_is_told_from_a_first_start(here: Installation, loss: str) -> None:
+    here.fill()
+    database = here.config.database
+    database.unlink() if loss == "gone" else database.write_bytes(b"")
+    lost = the_one(here.to_mend())
+    assert "was here and is gone or empty" in lost.text and "restore" in lost.do
+
+
 def test_a_database_of_a_newer_version_is_no_damage_but_a_downgrade(here: Installation) -> None:
     here.fill()
     with sqlite3.connect(here.config.database) as connection:

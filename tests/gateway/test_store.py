@@ -229,8 +229,9 @@ def test_a_file_that_cannot_be_trusted_is_refused_with_what_to_do(tmp_path: Path
         connection.close()
     else:
         path.write_bytes(b"hello " * 1000)
-    with pytest.raises(StoreFault, match=r"restore a backup|install the newer version"):
+    with pytest.raises(StoreFault, match=r"restore a backup|install the newer version") as fault:
         Database(path)
+    assert "\n" not in str(fault.value), "one line"
 
 
 @pytest.mark.parametrize("loss", ["gone", "emptied"])

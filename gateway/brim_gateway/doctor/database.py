@@ -14,7 +14,7 @@ from brim_gateway.config import Config
 from brim_gateway.doctor.finding import Finding, mend, note, ok
 from brim_gateway.doctor.place import lock_holder
 from brim_gateway.model import iso_utc
-from brim_gateway.store.database import newest_schema
+from brim_gateway.store.database import is_lost, newest_schema, quick_check
 
 CHECK_WITHIN_S = 30.0
 COPY_MOST_BYTES = 512 * 1024 * 1024
@@ -26,6 +26,9 @@ def database(config: Config) -> Iterator[Finding]:
     """There, whole, ours, and of a schema that this program reads."""
     path = config.database
     try:
+        if is_lost(path):
+            yield mend("database", f"{path}: was here and is gone or empty", _RESTORE)
+            return
         with path.open("rb") as file:
             head = file.read(100)
     except FileNotFoundError:
@@ -102,7 +105,7 @@ def _quick_check(connection: sqlite3.Connection) -> str | None:
     deadline = time.monotonic() + CHECK_WITHIN_S
     connection.set_progress_handler(lambda: int(time.monotonic() > deadline), 100_000)
     try:
-        return str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        return quick_check(connection)
     except sqlite3.OperationalError as exc:
         if "interrupted" in str(exc):
             return None

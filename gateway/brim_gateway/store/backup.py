@@ -17,7 +17,7 @@ from typing import Any
 from brim_gateway.errors import StoreFault
 from brim_gateway.network.device import DeviceRow, Session
 from brim_gateway.store import registry
-from brim_gateway.store.database import Database, keep_copy, newest_schema, open_reader, sync
+from brim_gateway.store.database import Database, keep_copy, newest_schema, open_reader, quick_check, sync
 from brim_gateway.store.journal import newest_id
 
 F_CNT_DOWN_RAISE = 10_000
@@ -88,7 +88,7 @@ def restore(database: Path, source: Path, now_us: int) -> dict[str, Any]:
 
 def _checked(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
     """Raises StoreFault where the file is damaged, is not ours, or is from a newer version."""
-    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    verdict = quick_check(connection)
     if verdict != "ok":
         raise StoreFault(f"{path}: damaged ({verdict})")
     schema = connection.execute("PRAGMA user_version").fetchone()[0]

@@ -66,7 +66,7 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            if os.fstat(self._lock_fd).st_size and not (self.path.exists() and self.path.stat().st_size):
+            if is_lost(self.path):
                 hint = f"restore a backup, or remove {self.path.name}.lock to begin without its bins and keys"
                 raise StoreFault(f"{self.path}: was here and is gone or empty; {hint}")
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -76,7 +76,7 @@ class Database:
         try:
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            verdict = quick_check(connection)
             if verdict != "ok":
                 raise StoreFault(f"{self.path}: damaged ({verdict}); restore a backup")
             if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
@@ -114,6 +114,18 @@ class Database:
         """Close the file (the WAL is checkpointed) and give up the lock."""
         self.connection.close()
         os.close(self._lock_fd)
+
+
+def is_lost(path: Path) -> bool:
+    """Whether a database was here before (its lock file says so) and is gone or empty now. Raises OSError."""
+    lock = path.with_name(path.name + ".lock")
+    was_here = lock.exists() and lock.stat().st_size > 0
+    return was_here and not (path.exists() and path.stat().st_size)
+
+
+def quick_check(connection: sqlite3.Connection) -> str:
+    """ "ok", or the first thing that is wrong with the file, on one line. Raises sqlite3.Error."""
+    return " ".join(str(connection.execute("PRAGMA quick_check(1)").fetchone()[0]).split())
 
 
 def keep_copy(connection: sqlite3.Connection, target: Path) -> None:
