@@ -19,7 +19,8 @@ from brim_gateway.store.store import Store
 from brim_gateway.store.transaction import Transaction
 
 SCHEMA_1 = Path(__file__).parents[1] / "data" / "store" / "schema_1.sql"
-"""Written by the version of 2026-11-23 that had this schema."""
+SCHEMA_2 = SCHEMA_1.with_name("schema_2.sql")
+"""Each written by the version of 2026-11-23 that had this schema."""
 WIFI, LORA, VOLATILE = "02000000000000a1", "70b3d5000000000b", "70b3d5000000000c"
 
 
@@ -119,3 +120,31 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(old: Path) -> N
     with pytest.raises(StoreFault, match="install the newer version"):
         Database(old)
     assert old.read_bytes() == before
+
+
+def test_schema_2_kept_whole_states_and_they_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "brim.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(SCHEMA_2.read_text())
+    full, silent, emptied, after, late = read(path, 148, 5)
+    assert full.state is not None and (full.state.state, full.state.fill_pct) == ("full", 87)
+    assert silent.state is not None and (silent.state.state, silent.state.time_us) == ("full", full.reading.time_us)
+    assert emptied.state is not None and emptied.state.last_emptied_us == emptied.reading.time_us
+    assert after.state is not None and after.state.last_emptied_us == emptied.reading.time_us
+    assert late.state is None
+
+    async def work(store: Store) -> None:
+        # The table of states ends at row 148: the five rows after it are read again.
+        assert after.state in store.states()
+        await store.submit(Transaction((reading(WIFI, 4, 71, time_us=10**16, received_us=10**16),)))
+
+    with_store(path, work)
+    assert path.with_name("brim.db.schema-2").exists()
+    newest = read(path, 153, 1)[0].state
+    assert newest is not None and (newest.seq, newest.fill_pct, newest.battery_mv) == (71, 2, 3580)
+    assert newest.last_emptied_us == emptied.reading.time_us
+
+
+def read(path: Path, cursor: int, limit: int) -> list[journal.JournalRow]:
+    with closing(sqlite3.connect(path)) as connection:
+        return journal.read_after(connection, cursor, limit)

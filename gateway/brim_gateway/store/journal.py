@@ -9,6 +9,7 @@ import msgspec
 
 from brim_gateway.insight.state import advance
 from brim_gateway.model import BinState, Event, Reading
+from brim_gateway.store.carried import pack, read_reading, unpack
 from brim_gateway.store.numbers import Numbers
 from brim_gateway.store.states import BinStates
 from brim_gateway.store.transaction import Committed, Quarantined
@@ -21,8 +22,6 @@ REPEATS_KNOWN = 8
 UNNUMBERED_MOST = 4_096
 
 _encode = msgspec.json.Encoder().encode
-_reading = msgspec.json.Decoder(Reading).decode
-_state = msgspec.json.Decoder(BinState).decode
 _events = msgspec.json.Decoder(list[Event]).decode
 _INSERT = "INSERT INTO journal (id, received_us, reading, state, events) VALUES (?, ?, ?, ?, ?)"
 
@@ -75,7 +74,7 @@ class Journal:
                     row.id,
                     row.reading.received_us,
                     _encode(row.reading),
-                    None if row.state is None else _encode(row.state),
+                    None if row.state is None else pack(row.reading, row.state),
                     _encode(row.events) if row.events else None,
                 )
                 for row in new
@@ -138,10 +137,11 @@ def read_row(connection: sqlite3.Connection, row_id: int) -> JournalRow | None:
 
 
 def _row(row_id: int, reading: bytes, state: bytes | None, events: bytes | None) -> JournalRow:
+    known = read_reading(reading)
     return JournalRow(
         row_id,
-        _reading(reading),
-        _state(state) if state is not None else None,
+        known,
+        unpack(known, state) if state is not None else None,
         tuple(_events(events)) if events is not None else (),
     )
 

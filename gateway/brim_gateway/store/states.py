@@ -11,6 +11,7 @@ import sqlite3
 import msgspec
 
 from brim_gateway.model import BinState
+from brim_gateway.store.carried import read_reading, unpack
 
 FLUSH_S = 5.0
 FLUSH_ROWS = 10_000
@@ -35,10 +36,10 @@ class BinStates:
 
     def _replay(self) -> None:
         known = {row[0] for row in self._connection.execute("SELECT bin FROM bins")}
-        for (blob,) in self._connection.execute(
-            "SELECT state FROM journal WHERE id > ? AND state IS NOT NULL ORDER BY id", (self._flushed_to,)
+        for reading, kept in self._connection.execute(
+            "SELECT reading, state FROM journal WHERE id > ? AND state IS NOT NULL ORDER BY id", (self._flushed_to,)
         ):
-            state = _state(blob)
+            state = unpack(read_reading(reading), kept)
             if state.bin in known or state.bin in self._states:
                 self._states[state.bin] = state
                 self._unflushed.add(state.bin)
