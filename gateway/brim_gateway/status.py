@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,19 @@ STUCK_S = 10.0
 def status_of(gateway: Gateway) -> dict[str, Any]:
     """What is going on, JSON-ready and without secrets."""
     health = gateway.store.health
-    # Of all time, which only the database knows: what was lost is not forgotten by a restart.
-    kept = {one["name"]: one for one in outputs.listing(gateway.reader)}
+    unreadable = None
+    kept: Mapping[str, Mapping[str, Any]] = {}
+    used_bytes = None
+    try:
+        # Of all time, which only the database knows: what was lost is not forgotten by a restart.
+        kept = {one["name"]: one for one in outputs.listing(gateway.reader)}
+        used_bytes = retention.used_bytes(gateway.reader)
+    except sqlite3.Error as exc:
+        unreadable = f"cannot be read: {exc}"
     return {
         "site": gateway.config.site,
         "running": True,
-        "healthy": gateway.store.stuck_for_s() < STUCK_S and health.last_fault is None,
+        "healthy": gateway.store.stuck_for_s() < STUCK_S and not (health.last_fault or unreadable),
         "since": iso_utc(gateway.started_us),
         "addresses": gateway.addresses,
         "bins": len(gateway.directory.by_dev),
@@ -34,8 +42,8 @@ def status_of(gateway: Gateway) -> dict[str, Any]:
             "repeated": health.readings_repeated,
             "commits": health.commits,
             "last_commit_ms": round(health.last_commit_s * 1000, 2),
-            "fault": health.last_fault,
-            "bytes": retention.used_bytes(gateway.reader),
+            "fault": health.last_fault or unreadable,
+            "bytes": used_bytes,
             "waiting": gateway.store.waiting(),
             "dropped_unsent": gateway.upkeep.dropped_unsent,  # since the start
         },
@@ -75,7 +83,10 @@ def _output(gateway: Gateway, runner: OutputRunner, kept: Mapping[str, Mapping[s
 
 
 def _oldest_us(gateway: Gateway, cursor: int) -> int | None:
-    """When the first row after ``cursor`` arrived."""
+    """When the first row after ``cursor`` arrived; None also where the disk does not give it."""
     oldest = "SELECT received_us FROM journal WHERE id > ? ORDER BY id LIMIT 1"
-    row = gateway.reader.execute(oldest, (cursor,)).fetchone()
+    try:
+        row = gateway.reader.execute(oldest, (cursor,)).fetchone()
+    except sqlite3.Error:
+        return None
     return None if row is None else int(row[0])

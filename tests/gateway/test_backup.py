@@ -104,6 +104,14 @@ def test_nothing_is_restored_under_a_running_gateway_or_from_a_file_that_is_not_
     assert path.read_bytes() == before and not path.with_name("brim.db.restoring").exists()
 
 
+def test_a_second_restore_in_the_same_second_keeps_what_the_first_one_kept(tmp_path: Path) -> None:
+    path, copy = tmp_path / "brim.db", tmp_path / "copy.db"
+    Database(path).close()
+    backup(path, copy)
+    assert restore(path, copy, NOW_US)["kept"] != restore(path, copy, NOW_US)["kept"]
+    assert len([*tmp_path.glob("brim.db.before-restore-*Z")]) == len([*tmp_path.glob("*Z.2")]) == 1
+
+
 def test_a_backup_of_an_earlier_schema_can_be_restored(tmp_path: Path) -> None:
     old = tmp_path / "old.db"
     with closing(sqlite3.connect(old)) as connection:

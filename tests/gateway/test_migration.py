@@ -106,7 +106,7 @@ def test_the_old_file_is_kept_as_it_was(old: Path) -> None:
 
 def test_a_migration_that_cannot_keep_the_old_file_changes_nothing(old: Path) -> None:
     old.with_name("brim.db.schema-1.part").mkdir()
-    with pytest.raises(StoreFault):
+    with pytest.raises(StoreFault, match=r"cannot be used: .*; nothing was changed"):
         Database(old)
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,17 +119,28 @@ def test_a_backend_that_refuses_everything_is_waited_for_and_gets_everything_lat
         broker.stop()
 
 
-def serve(answer: Callable[[bytes, int], bytes], hello: bytes = b"\x20\x03\x00\x00\x00") -> tuple[socket.socket, Any]:
-    """A contract stub of a broker, MQTT 5: ``answer(topic, count)`` is the PUBACK's tail for the count-th publish."""
+def serve(
+    answer: Callable[[bytes, int], bytes], hello: bytes = b"\x20\x03\x00\x00\x00", silence_s: float | None = None
+) -> tuple[socket.socket, Any]:
+    """A contract stub of a broker, MQTT 5: ``answer(topic, count)`` is the PUBACK's tail for the count-th publish. It
+    hangs up on a client that is silent for ``silence_s``. A ping is seen as ``(b"ping", b"")``."""
     server = socket.create_server(("127.0.0.1", 0))
     seen: list[tuple[bytes, bytes]] = []
 
     def one(connection: socket.socket) -> None:
+        heard_s = time.monotonic()
         # The gateway goes while we speak: that is its right.
         with connection, contextlib.suppress(OSError):
             for packet in packets(connection):
+                if packet:
+                    heard_s = time.monotonic()
+                elif silence_s is not None and time.monotonic() - heard_s > silence_s:
+                    return
                 if packet[:1] == b"\x10":
                     connection.sendall(hello)
+                elif packet[:1] == b"\xc0":
+                    seen.append((b"ping", b""))
+                    connection.sendall(b"\xd0\x00")
                 elif packet and packet[0] >> 4 == 3:
                     at = 3 if packet[1] & 0x80 else 2
                     size = int.from_bytes(packet[at : at + 2], "big")
@@ -221,4 +233,15 @@ def test_a_broker_that_takes_qos_0_only_is_refused_because_it_acknowledges_nothi
         with RunningGateway(make_config(tmp_path, output(server.getsockname()[1]))) as gateway:
             wait_until(lambda: "QoS 0 only" in gateway.output()["last_fault"], "said so")
         assert json.dumps(seen) == "[]"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_broker_that_wants_to_hear_from_us_every_second_does(tmp_path: Path) -> None:
+    # Server Keep Alive 1 s: MQTT 5, section 3.2.2.3.14. It may hang up after one and a half.
+    server, seen = serve(lambda topic, count: b"", b"\x20\x06\x00\x00\x03\x13\x00\x01", silence_s=1.5)
+    with server:
+        text = output(server.getsockname()[1], 'protocol = "5"\n')
+        with RunningGateway(make_config(tmp_path, text)) as gateway:
+            wait_until(lambda: seen.count((b"ping", b"")) >= 5, "five pings")
+            assert (gateway.output()["connected"], gateway.output()["reconnects"]) == (True, 0)
         server.shutdown(socket.SHUT_RDWR)

@@ -101,6 +101,16 @@ def test_health_is_bad_while_a_commit_does_not_end(tmp_path: Path) -> None:
         wait_until(lambda: httpx.get(url).status_code == 200, "healthy again")
 
 
+def test_a_database_that_cannot_be_read_is_ill_health_and_no_broken_page(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, HTTP + output(9))) as gateway:
+        at = f"http://127.0.0.1:{gateway.port('http')}"
+        with closing(sqlite3.connect(gateway.gateway.store.path, isolation_level=None)) as other:
+            other.execute("DROP TABLE dead_letters")
+        answer = httpx.get(f"{at}/health")
+        assert answer.status_code == 503 and "cannot be read" in answer.json()["journal"]["fault"]
+        assert [httpx.get(at + path).status_code for path in ("/metrics", "/")] == [200, 200]
+
+
 MANY = 20_000
 STALL_MOST_S = 0.1
 """Receive windows open 1 s after an uplink, and 200 ms of that are spent waiting for copies."""

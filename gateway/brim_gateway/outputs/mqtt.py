@@ -125,7 +125,7 @@ class MqttLink(asyncio.Protocol):
         self.limits = answer
         self._keep_alive_s = min(KEEP_ALIVE_S, answer.keep_alive_s or KEEP_ALIVE_S)
         self._acked_at = self._loop.time()
-        self._timer = self._loop.call_later(TICK_S, self._tick)
+        self._tick()
 
     def fits(self, message: Message) -> bool:
         """Whether the broker takes a packet of this size."""
@@ -197,7 +197,7 @@ class MqttLink(asyncio.Protocol):
         if now - min(self._wrote_at, self._heard_at) >= self._keep_alive_s / 2 and self._transport is not None:
             self._wrote_at = now
             self._transport.write(mqtt.PINGREQ)
-        self._timer = self._loop.call_later(TICK_S, self._tick)
+        self._timer = self._loop.call_later(min(TICK_S, self._keep_alive_s / 4), self._tick)
 
     # asyncio.Protocol
 

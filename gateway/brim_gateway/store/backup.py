@@ -70,7 +70,7 @@ def restore(database: Path, source: Path, now_us: int) -> dict[str, Any]:
             report = _raise_ceilings(opened.connection)
         fresh.with_name(fresh.name + ".lock").unlink(missing_ok=True)
         sync(fresh)
-        aside = database.with_name(f"{database.name}.before-restore-{stamp}")
+        aside = _new_name(database, f"before-restore-{stamp}")
         # Also where the database itself is gone: its log would be taken for that of the copy.
         for suffix in ("-wal", "-shm", ""):
             beside = database.with_name(database.name + suffix)
@@ -84,6 +84,15 @@ def restore(database: Path, source: Path, now_us: int) -> dict[str, Any]:
     finally:
         os.close(lock)
     return {"file": str(database), "kept": None if kept is None else str(kept), **report}
+
+
+def _new_name(database: Path, what: str) -> Path:
+    """A name beside ``database`` that nothing has, its log neither."""
+    number, name = 1, database.with_name(f"{database.name}.{what}")
+    while name.exists() or name.with_name(name.name + "-wal").exists():
+        number += 1
+        name = database.with_name(f"{database.name}.{what}.{number}")
+    return name
 
 
 def _checked(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:

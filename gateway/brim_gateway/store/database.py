@@ -87,7 +87,11 @@ class Database:
             self._migrate(connection)
             # From now on a database that is missing is a loss, and no first start.
             os.pwrite(self._lock_fd, b"1", 0)
-        except (OSError, sqlite3.Error) as exc:
+        except (OSError, sqlite3.OperationalError) as exc:
+            # The disk is full, read-only or failing, or another has the file: nothing is wrong with what is in it.
+            connection.close()
+            raise StoreFault(f"{self.path}: cannot be used: {exc}; nothing was changed") from exc
+        except sqlite3.Error as exc:
             connection.close()
             raise StoreFault(f"{self.path}: not a healthy database: {exc}; restore a backup") from exc
         except StoreFault:

@@ -60,7 +60,8 @@ class _Collector:
 
 def _journal(journal: Mapping[str, Any]) -> Iterable[Metric]:
     yield _gauge("brim_journal_rows", "Number of the newest reading", journal["rows"])
-    yield _gauge("brim_journal_bytes", "Size of the database", journal["bytes"])
+    if journal["bytes"] is not None:
+        yield _gauge("brim_journal_bytes", "Size of the database", journal["bytes"])
     yield _gauge("brim_journal_waiting", "Submissions that no commit has taken up yet", journal.get("waiting", 0))
     yield _gauge("brim_commit_seconds", "Duration of the last commit", journal["last_commit_ms"] / 1000)
     yield _counter("brim_commits", "Commits", journal["commits"])
