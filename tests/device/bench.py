@@ -121,8 +121,7 @@ class Rtc(Part):
 
 
 class Ranger(Part):
-    BLIND_MM = 30
-    MAX_MM = 4500
+    rail_ok = True
 
     def echoes(self):
         self.bench.now_ms += 700
@@ -160,7 +159,7 @@ class Device(Part):
         self.bench.link.opened_with = (state, slept_s)
         return self.bench.link
 
-    def ranger(self):
+    def ranger(self, model):
         return Ranger(self.bench)
 
     def thermometer(self):

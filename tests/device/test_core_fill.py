@@ -1,6 +1,6 @@
 """What is said about a distance is what the echoes bear."""
 
-from brim.core.fill import fill_permille, judge
+from brim.core.fill import judge
 
 
 def told(echoes):
@@ -41,18 +41,10 @@ def test_only_fifteen_echoes_count():
     assert told([812] * 15 + [100] * 40) == ("ok", 812, 0, 15)
 
 
-def test_fill_is_linear_and_stays_within_its_ends():
-    assert fill_permille(1000, 1000, 200) == 0
-    assert fill_permille(200, 1000, 200) == 1000
-    assert fill_permille(600, 1000, 200) == 500
-    assert fill_permille(8191, 1000, 200) == 0
-    assert fill_permille(0, 1000, 200) == 1000
+def test_a_bag_that_hangs_in_the_beam_is_an_obstruction_and_no_fill():
+    assert told([250, 255, 260, 248, 900, 902, 899, 905]) == ("obstructed", None, None, 8)
+    assert told([250, 255, 260, 900, 902, 899, 905, 900, 903])[0] == "ok"
 
 
-def test_a_bin_without_depth_has_no_fill():
-    for empty_mm, full_mm in ((200, 200), (100, 200), (100, -1)):
-        try:
-            fill_permille(150, empty_mm, full_mm)
-        except ValueError:
-            continue
-        raise AssertionError("no error")
+def test_a_sensor_without_power_is_told_from_one_that_is_silent():
+    assert judge([], 30, 4500, False).status == "rail_fault"

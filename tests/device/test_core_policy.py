@@ -1,7 +1,8 @@
 """A bin speaks when there is something to say, and never sleeps too long or too short."""
 
+from brim.core.events import FULL
 from brim.core.fill import Measurement
-from brim.core.policy import BATTERY_LOW, FULL, TILTED, decide, events_of
+from brim.core.policy import decide
 from brim.core.rtc_state import Last
 from brim.core.settings import defaults
 from brim.core.ticks import sleep_s
@@ -38,29 +39,9 @@ def test_silence_ends_with_the_heartbeat():
     assert why(at(800), now_s=899) == "heartbeat"
 
 
-def test_becoming_full_and_being_emptied_are_readings_however_small_the_change():
+def test_an_event_is_a_reading_however_small_the_change():
     assert why(at(200), Last("ok", 201, 0, 900), FULL) == "event"
     assert why(at(230), Last("ok", 200, FULL, 900), 0) == "event"
-
-
-def test_full_does_not_flap():
-    assert events_of(at(200), None, None, 0, SETTINGS) == FULL
-    assert events_of(at(201), None, None, 0, SETTINGS) == 0
-    assert events_of(at(220), None, None, FULL, SETTINGS) == FULL
-    assert events_of(at(221), None, None, FULL, SETTINGS) == 0
-
-
-def test_what_was_not_measured_keeps_its_event():
-    assert events_of(Measurement("no_echo"), None, None, FULL | TILTED, SETTINGS) == FULL | TILTED
-    assert events_of(Measurement("no_echo"), False, None, FULL | TILTED, SETTINGS) == FULL
-    assert events_of(at(800), True, None, 0, SETTINGS) == TILTED
-
-
-def test_a_low_battery_does_not_flap():
-    assert events_of(at(800), None, 3099, 0, SETTINGS) == BATTERY_LOW
-    assert events_of(at(800), None, 3150, BATTERY_LOW, SETTINGS) == BATTERY_LOW
-    assert events_of(at(800), None, 3150, 0, SETTINGS) == 0
-    assert events_of(at(800), None, 3200, BATTERY_LOW, SETTINGS) == 0
 
 
 def test_sleep_is_clamped_whatever_comes():

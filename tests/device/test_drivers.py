@@ -1,9 +1,12 @@
 """Drivers understand their chips, and know when they do not."""
 
 from brim.core.faults import SensorFault
+from brim.drivers import ranger_maxbotix
 from brim.drivers.accelerometer import Accelerometer, tilted
 from brim.drivers.battery import Battery, battery_mv
-from brim.drivers.ranger_uart import MAX_READS, RangerUart, parse, settled
+from brim.drivers.ranger_pulse import RangerPulse
+from brim.drivers.ranger_uart import MAX_READS, RangerUart, parse
+from brim.drivers.rangers import settled
 from brim.drivers.thermometer import Thermometer, celsius
 
 
@@ -75,7 +78,7 @@ class Uart:
 
 def measured(chunks):
     rail, uart = Rail(), Uart(chunks)
-    echoes = RangerUart(rail, lambda: uart).echoes()
+    echoes = RangerUart(rail, lambda: uart, lambda: True).echoes()
     assert rail.calls == [True, False] and uart.closed
     return echoes, uart.reads
 
@@ -96,7 +99,7 @@ def test_a_silent_sensor_costs_two_timeouts():
 
 def test_a_babbling_sensor_costs_a_bounded_number_of_reads():
     uart = Uart([b"\x55\xff\x00\xaa"] * 100)
-    assert RangerUart(Rail(), lambda: uart).echoes() == []
+    assert RangerUart(Rail(), lambda: uart, lambda: True).echoes() == []
     assert uart.reads == MAX_READS and uart.closed
 
 
@@ -107,7 +110,7 @@ def test_the_rail_is_cut_even_if_the_uart_fails():
         raise OSError(5)
 
     try:
-        RangerUart(rail, broken).echoes()
+        RangerUart(rail, broken, lambda: True).echoes()
     except OSError:
         assert rail.calls == [True, False]
         return
@@ -190,3 +193,72 @@ def test_the_battery_is_what_the_divider_makes_of_it():
 def test_no_battery_is_a_fault_and_not_zero():
     assert faults(battery_mv, 0, 4900)
     assert faults(battery_mv, 3000000, 4900)
+
+
+def test_a_silent_sensor_is_asked_whether_it_has_power():
+    for line_high in (True, False):
+        ranger = RangerUart(Rail(), lambda: Uart([]), lambda line_high=line_high: line_high)
+        assert ranger.echoes() == [] and ranger.rail_ok == line_high
+
+
+def test_a_maxbotix_speaks_in_digits():
+    assert ranger_maxbotix.parse(b"R1234\rR0300\rR5000\rR49") == ([1234, 300, 0], b"R49")
+
+
+def test_a_maxbotix_greeting_and_noise_are_skipped():
+    text = b"HRXL-WR\rCopyright 2011\rMaxBotix\rRoHS 3.8\rR0812\r\x00RR0813\rR08\r1R08a4\rR0814\r"
+    assert ranger_maxbotix.parse(text)[0] == [812, 813, 814]
+
+
+def test_a_maxbotix_is_read_like_the_others():
+    frames = [b"R%04d\r" % mm for mm in (900, 902, 901, 900, 903, 900)]
+    uart = Uart(frames)
+    ranger = RangerUart(Rail(), lambda: uart, lambda: True, ranger_maxbotix.parse, ranger_maxbotix.FRAME_BYTES)
+    assert ranger.echoes() == [900, 902, 901, 900, 903]
+
+
+class Pings:
+    def __init__(self, pulses_us):
+        self.pulses_us = pulses_us
+        self.slept_ms = 0
+        self.count = 0
+
+    def __call__(self, trigger_us, timeout_us):
+        assert trigger_us >= 20 and timeout_us > 60000 and self.slept_ms >= 100
+        self.count += 1
+        return self.pulses_us[(self.count - 1) % len(self.pulses_us)]
+
+    def sleep_ms(self, ms):
+        self.slept_ms += ms
+
+
+def pinged(*pulses_us):
+    rail, pings = Rail(), Pings(pulses_us)
+    echoes = RangerPulse(rail, pings, pings.sleep_ms, 100).echoes()
+    assert rail.calls == [True, False]
+    return echoes, pings.count
+
+
+def test_a_pulse_is_half_the_way_of_sound():
+    assert pinged(5828) == ([1000] * 5, 5)
+
+
+def test_a_pulse_that_never_ends_or_lasts_too_long_is_no_echo():
+    echoes, count = pinged(-1, 60000)
+    assert set(echoes) == {0} and count == 5
+
+
+def test_a_pulse_that_never_begins_is_a_silent_sensor():
+    assert pinged(-2) == ([], 3)
+
+
+def test_the_rail_goes_off_whatever_happens():
+    def broken(trigger_us, timeout_us):
+        raise OSError(5)
+
+    rail = Rail()
+    try:
+        RangerPulse(rail, broken, lambda ms: None, 100).echoes()
+    except OSError:
+        pass
+    assert rail.calls == [True, False]

@@ -13,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from brim.core.hal import Ranger
     from brim.drivers.accelerometer import Accelerometer
-    from brim.drivers.ranger_uart import RangerUart
     from brim.drivers.thermometer import Thermometer
 
 WATCHDOG_MS = 60000
@@ -30,11 +30,19 @@ MAX_CERTIFICATE_BYTES = 1536
 MEASURING = (
     "brim.boards.esp32_sensors",
     "brim.core.sense",
+    "brim.core.measure",
     "brim.core.fill",
+    "brim.core.geometry",
+    "brim.core.history",
+    "brim.core.events",
+    "brim.core.sound",
     "brim.core.policy",
     "brim.core.settings_file",
     "brim.core.outbox_file",
+    "brim.drivers.rangers",
     "brim.drivers.ranger_uart",
+    "brim.drivers.ranger_maxbotix",
+    "brim.drivers.ranger_pulse",
     "brim.drivers.thermometer",
     "brim.drivers.accelerometer",
     "brim.drivers.battery",
@@ -255,10 +263,10 @@ class Device:
             board.RADIO_DIO2_RF_SWITCH,
         )
 
-    def ranger(self) -> "RangerUart":
+    def ranger(self, model: int) -> "Ranger":
         from brim.boards.esp32_sensors import ranger
 
-        return ranger()
+        return ranger(model, self.clock)
 
     def thermometer(self) -> "Thermometer":
         from brim.boards.esp32_sensors import thermometer

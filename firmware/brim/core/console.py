@@ -4,7 +4,7 @@ import gc
 
 from brim.core.cycle import Wake
 from brim.core.faults import Fault
-from brim.core.fill import judge
+from brim.core.measure import measure
 from brim.core.outbox import Outbox
 from brim.core.rtc_state import load
 from brim.core.settings import SETTINGS
@@ -98,8 +98,12 @@ class Console:
         }
 
     def _measure(self) -> "Measurement":
-        ranger = self.device.ranger()
-        return judge(ranger.echoes(), ranger.BLIND_MM, ranger.MAX_MM)
+        settings, _ = from_json(self.device.load_settings())
+        try:
+            celsius = self.device.thermometer().celsius()
+        except Exception:
+            celsius = None
+        return measure(self.device, settings["ranger"], celsius)
 
     def _live(self, args: "list[str]") -> "Answers":
         count = int(args[0]) if args and args[0].isdigit() else 0 if args else 1

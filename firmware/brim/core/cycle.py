@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FURTHER_REPORTS = 3
 # What an exchange needs at least (a Wi-Fi round trip, a LoRaWAN uplink with both windows): with less it is not begun.
 EXCHANGE_MS = 3000
+# What could be a bag, an emptying or an error is looked at again after so long.
+CONFIRM_S = 120
 
 
 class Wake:
@@ -196,7 +198,10 @@ class Wake:
 
     def finish(self) -> int:
         """The seconds to sleep (60 s .. 12 h)."""
-        seconds = sleep_s(self.state.settings["sense_s"], self.clock.time_s() - self.start_s)
+        wanted_s = self.state.settings["sense_s"]
+        if self.state.memory.unsure:
+            wanted_s = min(wanted_s, CONFIRM_S)
+        seconds = sleep_s(wanted_s, self.clock.time_s() - self.start_s)
         self.device.log(f"sleep {seconds}")
         return seconds
 

@@ -1,9 +1,12 @@
-"""From echoes to a distance with its spread, or to a status that says why there is none; from a distance to a fill."""
+"""From the echoes of one measurement to a distance with its spread, or to a status that says why there is none."""
 
 MAX_ECHOES = 15
 NEEDED_ECHOES = 5
 # Litter does not move by this much within one measurement: half of the echoes further off than this is no surface.
 UNSTABLE_MM = 50
+# Two things in the beam: so many echoes from each, and nothing between them over so wide a gap.
+OF_EACH = 4
+GAP_MM = 100
 
 
 class Measurement:
@@ -25,14 +28,20 @@ def median(values: "list[int]") -> int:
     return sorted(values)[(len(values) - 1) // 2]
 
 
-def judge(echoes: "list[int]", blind_mm: int, max_mm: int) -> Measurement:
+def _parted(valid: "list[int]") -> bool:
+    """Whether the echoes come from two places: a bag that hangs in the beam, and what lies behind it."""
+    ordered = sorted(valid)
+    return any([ordered[at] - ordered[at - 1] > GAP_MM for at in range(OF_EACH, len(ordered) - OF_EACH + 1)])
+
+
+def judge(echoes: "list[int]", blind_mm: int, max_mm: int, rail_ok: bool = True) -> Measurement:
     """Up to 15 echoes in mm (0: the sensor said that there was none) -> median and spread (median absolute deviation).
 
     blind_mm: at or under it the sensor cannot tell a distance; max_mm: over it neither. An empty list means
-    that the sensor did not speak at all.
+    that the sensor did not speak at all; `rail_ok` False: and that it had no power.
     """
     if not echoes:
-        return Measurement("sensor_fault")
+        return Measurement("sensor_fault" if rail_ok else "rail_fault")
     echoes = echoes[:MAX_ECHOES]
     valid = [echo for echo in echoes if blind_mm < echo <= max_mm]
     near = len([echo for echo in echoes if 0 < echo <= blind_mm])
@@ -41,18 +50,9 @@ def judge(echoes: "list[int]", blind_mm: int, max_mm: int) -> Measurement:
     if len(valid) < NEEDED_ECHOES:
         return Measurement("no_echo", len(valid))
     distance_mm = median(valid)
+    if _parted(valid):
+        return Measurement("obstructed", len(valid))
     spread_mm = median([abs(echo - distance_mm) for echo in valid])
     if spread_mm > UNSTABLE_MM:
         return Measurement("unstable", len(valid))
     return Measurement("ok", len(valid), distance_mm, spread_mm)
-
-
-def fill_permille(distance_mm: int, empty_mm: int, full_mm: int) -> int:
-    """Fill in 0..1000: 0 at or beyond empty_mm, 1000 at or nearer than full_mm.
-
-    ValueError unless empty_mm > full_mm >= 0.
-    """
-    if not empty_mm > full_mm >= 0:
-        raise ValueError("empty_mm must be more than full_mm")
-    span_mm = empty_mm - full_mm
-    return min(1000, max(0, ((empty_mm - distance_mm) * 1000 + span_mm // 2) // span_mm))

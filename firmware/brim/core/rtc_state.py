@@ -7,7 +7,7 @@ from brim.core.settings import defaults, pack, unpack
 from brim.wire.reading import STATUSES
 
 MAGIC = 0x4272
-VERSION = 1
+VERSION = 2
 HEAD = ">HBH"
 HEAD_BYTES = 5
 CRC_BYTES = 4
@@ -34,6 +34,58 @@ class Last:
         self.at_s = at_s
 
 
+# level before near same same_mm jumps jump_mm lowest celsius
+MEMORY = ">HHBBHBHHb"
+MEMORY_BYTES = struct.calcsize(MEMORY)
+NO_C = -128
+
+
+class Memory:
+    """What the judging of distances remembers (core.history, core.events). `level_mm`: the distance believed, 0 for
+    none yet; `before_mm`: the one before it. `near`, `same` and `jumps` count what was seen in a row. `lowest`: the
+    least fill since the last emptying, permille. `unsure`: look again soon; of this wake only."""
+
+    __slots__ = (
+        "before_mm",
+        "celsius",
+        "jump_mm",
+        "jumps",
+        "level_mm",
+        "lowest",
+        "near",
+        "same",
+        "same_mm",
+        "unsure",
+    )
+
+    def __init__(self) -> None:
+        self.unsure = False
+        self.unpack(bytes(MEMORY_BYTES - 1) + b"\x80")
+
+    def pack(self) -> bytes:
+        """MEMORY_BYTES."""
+        celsius = NO_C if self.celsius is None else max(-127, min(127, self.celsius))
+        return struct.pack(
+            MEMORY,
+            self.level_mm,
+            self.before_mm,
+            self.near,
+            self.same,
+            self.same_mm,
+            self.jumps,
+            self.jump_mm,
+            self.lowest,
+            celsius,
+        )
+
+    def unpack(self, data: bytes) -> None:
+        """The inverse of `pack`."""
+        values = struct.unpack(MEMORY, data)
+        self.level_mm, self.before_mm, self.near, self.same = values[:4]
+        self.same_mm, self.jumps, self.jump_mm, self.lowest = values[4:8]
+        self.celsius = None if values[8] == NO_C else values[8]
+
+
 class RtcState:
     """`fresh`: nothing usable was found. `base_s` is added to the clock, so that time never runs backwards over a boot.
     `retry`: something waits to be sent even if nothing new comes. `ring` and the flash_ fields belong to the outbox,
@@ -46,6 +98,7 @@ class RtcState:
         self.base_s = 0
         self.link_at_s = 0
         self.last = Last()
+        self.memory = Memory()
         self.dropped = 0
         self.retry = False
         self.flash_generation = 0
@@ -87,7 +140,7 @@ class RtcState:
             self.wakes & 0xFFFFFFFF,
         )
         end = HEAD_BYTES + BODY_BYTES
-        for part in (pack(self.settings), link, self.ring):
+        for part in (pack(self.settings), self.memory.pack(), link, self.ring):
             struct.pack_into(">H", packed, end, len(part))
             packed[end + 2 : end + 2 + len(part)] = part
             end += 2 + len(part)
@@ -98,7 +151,7 @@ class RtcState:
 
 def _parts(data: bytes, at: int) -> "list[bytes]":
     parts = []
-    for _ in range(3):
+    for _ in range(4):
         if at + 2 > len(data):
             return []
         size = struct.unpack_from(">H", data, at)[0]
@@ -123,7 +176,7 @@ def load(data: bytes) -> RtcState:
     body = struct.unpack_from(BODY, data, HEAD_BYTES)
     parts = _parts(data[:end], HEAD_BYTES + BODY_BYTES)
     settings = unpack(parts[0]) if parts else None
-    if settings is None or (body[4] != NO_STATUS and body[4] >= len(STATUSES)):
+    if settings is None or len(parts[1]) != MEMORY_BYTES or (body[4] != NO_STATUS and body[4] >= len(STATUSES)):
         return state
     state.epoch, state.seq, state.base_s, state.link_at_s = body[:4]
     if body[4] != NO_STATUS:
@@ -131,6 +184,7 @@ def load(data: bytes) -> RtcState:
     state.dropped = body[9]
     state.retry = bool(body[10])
     state.flash_generation, state.flash_skip, state.flash_count, state.flash_held, state.wakes = body[11:]
-    state.settings, state.link, state.ring = settings, parts[1], parts[2]
+    state.memory.unpack(parts[1])
+    state.settings, state.link, state.ring = settings, parts[2], parts[3]
     state.fresh = False
     return state

@@ -1,7 +1,9 @@
 """Asking the sensors, and what their answers mean together. Loaded for the measurement, let go before the radio."""
 
-from brim.core.fill import Measurement, judge
-from brim.core.policy import decide, events_of
+from brim.core.events import Senses, events_of
+from brim.core.history import consider
+from brim.core.measure import measure
+from brim.core.policy import decide
 from brim.core.record import pack_record
 from brim.core.rtc_state import Last
 from brim.wire.reading import Reading
@@ -29,20 +31,18 @@ def take_reading(wake: "Wake", always: bool = False) -> None:
     """Ask all sensors; one that fails is logged and leaves an absence. If the result is worth a reading (or `always`),
     number it and have it in RTC memory before anything else happens."""
     device, state, log_fault = wake.device, wake.state, wake.log_fault
-    try:
-        ranger = device.ranger()
-        measured = judge(ranger.echoes(), ranger.BLIND_MM, ranger.MAX_MM)
-    except Exception:
-        measured = Measurement("sensor_fault")
-    if measured.status == "sensor_fault":
+    settings = state.settings
+    senses = Senses(_ask("thermometer", lambda: device.thermometer().celsius(), log_fault))
+    measured = measure(device, settings["ranger"], senses.celsius)
+    if measured.status in ("sensor_fault", "rail_fault"):
         log_fault("ranger")
     device.feed()
-    temperature_c = _ask("thermometer", lambda: device.thermometer().celsius(), log_fault)
-    tilted = _ask("accelerometer", lambda: device.accelerometer().tilted(), log_fault)
-    battery_mv = _ask("battery", device.battery_mv, log_fault)
+    senses.tilted = _ask("accelerometer", lambda: device.accelerometer().tilted(), log_fault)
+    senses.battery_mv = _ask("battery", device.battery_mv, log_fault)
     at_s = wake.now_s()
-    events = events_of(measured, tilted, battery_mv, state.last.events, state.settings)
-    if not (always or decide(state.last, measured, events, at_s, state.settings)):
+    measured = consider(measured, state.memory, settings["empty_mm"], settings["full_mm"])
+    events = events_of(measured, state.last.events, state.memory, senses, settings)
+    if not (always or decide(state.last, measured, events, at_s, settings)):
         return
     if state.seq >= MAX_SEQ:
         wake.raise_epoch()
@@ -56,10 +56,10 @@ def take_reading(wake: "Wake", always: bool = False) -> None:
         distance_mm=measured.distance_mm,
         spread_mm=measured.spread_mm,
         echoes=measured.echoes,
-        temperature_c=temperature_c,
-        battery_mv=battery_mv,
+        temperature_c=senses.celsius,
+        battery_mv=senses.battery_mv,
         events=events,
-        config_version=state.settings["config"],
+        config_version=settings["config"],
     )
     state.last = Last(measured.status, measured.distance_mm, events, at_s)
     state.retry = True  # should this wake die before it has sent

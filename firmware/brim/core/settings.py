@@ -10,6 +10,7 @@ SETTINGS = (
     ("full_mm", 200, 0, 8000),  # distance at which the bin is full, mm
     ("empty_mm", 1000, 50, 8191),  # distance to the bottom of the empty bin, mm
     ("battery_low_mv", 3100, 2000, 4500),  # under it the battery is low, mV
+    ("ranger", 0, 0, 4),  # which ranger: its row in drivers.rangers.MODELS
     ("sf", 9, 7, 12),  # LoRa spreading factor until the network says otherwise
     ("config", 0, 0, 31),  # version of these settings, counted by every change
 )

@@ -1,8 +1,11 @@
-"""A02YYUW / DYP-A02 ultrasonic ranger on a UART: 9600 baud, a frame `FF H L SUM` each 100 ms, distance in mm.
+"""Rangers that speak on a UART of 9600 baud by themselves: the A02YYUW and its kin, the JSN-SR04T in mode 2, and with
+another `parse` the MaxBotix. Powered for a measurement only.
 
-SUM is the low byte of the sum of the three bytes before it (DFRobot SEN0313). It is powered for a measurement only.
-It compensates temperature itself.
+Theirs is a frame `FF H L SUM` each 100 ms, distance in mm; SUM is the low byte of the sum of the three bytes before it
+(DFRobot SEN0313).
 """
+
+from brim.drivers.rangers import MAX_ECHOES, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,13 +18,10 @@ if TYPE_CHECKING:
 
 
 FRAME_BYTES = 4
-# The first frame comes 200 ms after power, then one each 100 ms: a silence of this long is no pause.
+# The first frame comes 200 ms after power, then one each 100 or 148 ms: a silence of this long is no pause.
 READ_TIMEOUT_MS = 400
-MAX_READS = 18
+MAX_READS = 20
 MAX_SILENT = 2
-MAX_ECHOES = 15
-AGREEING = 5
-AGREE_MM = 10
 
 
 def parse(buffer: bytes) -> "tuple[list[int], bytes]":
@@ -42,36 +42,39 @@ def parse(buffer: bytes) -> "tuple[list[int], bytes]":
     return echoes, buffer[at:]
 
 
-def settled(echoes: "list[int]") -> bool:
-    """Whether the last five echoes agree, so that more would tell nothing new."""
-    last = echoes[-AGREEING:]
-    return len(last) == AGREEING and max(last) - min(last) <= AGREE_MM
-
-
 class RangerUart:
-    """`power(on)` switches the rail; `open_uart()` gives a UART with a read timeout of READ_TIMEOUT_MS."""
+    """`power(on)` switches the rail; `open_uart()` gives a UART with a read timeout of READ_TIMEOUT_MS; `line_high()`
+    is the level of the line that the sensor drives, asked only after silence: a sensor with power holds it high."""
 
-    BLIND_MM = 30
-    MAX_MM = 4500
-
-    def __init__(self, power: "Callable[[bool], None]", open_uart: "Callable[[], Uart]") -> None:
+    def __init__(
+        self,
+        power: "Callable[[bool], None]",
+        open_uart: "Callable[[], Uart]",
+        line_high: "Callable[[], bool]",
+        parse: "Callable[[bytes], tuple[list[int], bytes]]" = parse,
+        frame_bytes: int = FRAME_BYTES,
+    ) -> None:
+        self.rail_ok = True
         self._power = power
         self._open_uart = open_uart
+        self._line_high = line_high
+        self._parse = parse
+        self._frame_bytes = frame_bytes
 
     def echoes(self) -> "list[int]":
-        """Up to 15 distances in mm as the sensor sends them, fewer once five agree; [] if it does not speak,
-        or says nothing that is a distance."""
+        """See rangers.Ranger; [] also for a sensor that says nothing that is a distance."""
         echoes: "list[int]" = []
         rest = b""
-        silent = 0
+        silent = heard = 0
         self._power(True)
         try:
             uart = self._open_uart()
             try:
                 for _ in range(MAX_READS):
-                    data = uart.read(FRAME_BYTES)
+                    data = uart.read(self._frame_bytes)
                     if data:
-                        found, rest = parse(rest + data)
+                        heard += len(data)
+                        found, rest = self._parse(rest + data)
                         echoes += found
                     else:
                         silent += 1
@@ -80,6 +83,8 @@ class RangerUart:
             finally:
                 # The pins go low before the rail does: a driven pin would feed the sensor.
                 uart.deinit()
+            if not heard:
+                self.rail_ok = self._line_high()
         finally:
             self._power(False)
         return echoes[:MAX_ECHOES]

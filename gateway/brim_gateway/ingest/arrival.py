@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from brim.core.fill import fill_permille
+from brim.core.geometry import fill_permille
 
 from brim_gateway.model import BinRecord, Measured, Radio, Reading
 

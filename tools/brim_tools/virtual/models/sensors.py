@@ -13,7 +13,7 @@ class UartRanger:
     """A02YYUW-type ranger: a frame `FF H L SUM` every 100 ms at 9600 baud, the first 200 ms after power-up.
 
     `echo_mm(time_us)` gives the true distance, or None where nothing comes back (then the frame says 0). `silent`: the
-    sensor is dead or unplugged and sends nothing at all.
+    sensor is dead and sends nothing at all; `unplugged`: and its line is not driven either.
     """
 
     PERIOD_US = 100_000
@@ -29,6 +29,12 @@ class UartRanger:
         self._stream: list[tuple[int, int]] = []
         self.on_time_us = 0
         self.silent = False
+        self.unplugged = False
+
+    @property
+    def powered(self) -> bool:
+        """Whether its rail is on and reaches it."""
+        return self._powered_at_us is not None and not self.unplugged
 
     def power(self, on: bool, now_us: int) -> None:
         if on and self._powered_at_us is None:
@@ -43,7 +49,7 @@ class UartRanger:
     def _produce(self, until_us: int) -> None:
         while self._powered_at_us is not None and self._next_us <= until_us:
             distance_mm = self._echo_mm(self._next_us)
-            if not self.silent:
+            if not self.silent and not self.unplugged:
                 noisy_mm = 0 if distance_mm is None else max(0, round(self._rng.gauss(distance_mm, self._noise_mm)))
                 high, low = noisy_mm >> 8 & 0xFF, noisy_mm & 0xFF
                 frame = (0xFF, high, low, (0xFF + high + low) & 0xFF)

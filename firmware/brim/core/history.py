@@ -1,0 +1,66 @@
+"""What a measurement means after those before it: a jump is believed when it is seen again, and too close is full only
+where the bin was getting full."""
+
+from brim.core.fill import Measurement
+from brim.core.geometry import fill_permille
+from brim.wire.reading import NUMBER_STATUSES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from brim.core.rtc_state import Memory
+
+# Litter comes in handfuls. More than this between two measurements is a bag, an emptying or an error: look again soon.
+JUMP_MM = 150
+SEEN = 2
+# Fuller than this, a bin may well be too close the next time.
+NEARLY_FULL_PERMILLE = 600
+# A ranger that gives the very same mm, without any spread, this often in a row is not measuring. A day at 15 minutes:
+# a quiet bin may do so for a night.
+SAME_MOST = 96
+
+
+def consider(measured: Measurement, memory: "Memory", empty_mm: int, full_mm: int) -> Measurement:
+    """`measured` as it is to be reported. `memory` takes it in."""
+    memory.unsure = False
+    if measured.status == "too_close":
+        return _too_close(measured, memory, empty_mm, full_mm)
+    distance_mm = measured.distance_mm
+    if distance_mm is None:
+        return measured
+    memory.near = 0
+    if measured.spread_mm == 0 and distance_mm == memory.same_mm:
+        memory.same = min(memory.same + 1, 255)
+    else:
+        memory.same, memory.same_mm = 0, distance_mm
+    if memory.same >= SAME_MOST:
+        return Measurement("stuck", measured.echoes)
+    if memory.level_mm and abs(distance_mm - memory.level_mm) > JUMP_MM:
+        again = memory.jumps and abs(distance_mm - memory.jump_mm) <= JUMP_MM
+        memory.jumps = memory.jumps + 1 if again else 1
+        memory.jump_mm = distance_mm
+        if memory.jumps < SEEN:
+            memory.unsure = True
+            return Measurement("jumped", measured.echoes, distance_mm, measured.spread_mm)
+    memory.jumps = 0
+    memory.before_mm, memory.level_mm = memory.level_mm, distance_mm
+    return measured
+
+
+def _too_close(measured: Measurement, memory: "Memory", empty_mm: int, full_mm: int) -> Measurement:
+    memory.near = min(memory.near + 1, 255)
+    if memory.near < SEEN:
+        memory.unsure = True
+    elif not nearly_full(memory, empty_mm, full_mm):
+        # Drops on the sensor, or something in front of it.
+        return Measurement("obstructed", measured.echoes)
+    return measured
+
+
+def nearly_full(memory: "Memory", empty_mm: int, full_mm: int) -> bool:
+    """Whether the last distance that was believed says so."""
+    return memory.level_mm > 0 and fill_permille(memory.level_mm, empty_mm, full_mm) >= NEARLY_FULL_PERMILLE
+
+
+def believed(measured: Measurement) -> bool:
+    """Whether events may follow from the distance."""
+    return measured.status in NUMBER_STATUSES and measured.status != "jumped"
