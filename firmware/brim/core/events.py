@@ -9,7 +9,16 @@ if TYPE_CHECKING:
     from brim.core.fill import Measurement
     from brim.core.rtc_state import Memory
 
-FULL, OVERFULL, EMPTIED, FIRE, TILTED, MOVED, LID_OPEN, BATTERY_LOW, TAMPER = [1 << bit for bit in range(9)]
+# Bits in the order of wire.reading.EVENTS.
+FULL = 1 << 0
+OVERFULL = 1 << 1
+EMPTIED = 1 << 2
+FIRE = 1 << 3
+TILTED = 1 << 4
+MOVED = 1 << 5
+LID_OPEN = 1 << 6
+BATTERY_LOW = 1 << 7
+TAMPER = 1 << 8
 ALARMS = FIRE | TILTED | MOVED | TAMPER
 
 FULL_HYSTERESIS_MM = 20

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
         def echoes(self) -> "list[int]": ...
 
 
-FRAMES, MAXBOTIX, PULSE = range(3)
+FRAMES = 0
+MAXBOTIX = 1
+PULSE = 2
 
 # name, way of speaking, blind up to mm, at most mm, from power to the first echo ms,
 # whether it measures the temperature itself, rated from C to C
@@ -25,7 +27,15 @@ MODELS = (
     ("jsn-sr04t", PULSE, 230, 6000, 100, False, -20, 70),
     ("hc-sr04", PULSE, 20, 4000, 100, False, -15, 70),
 )
-NAME, KIND, BLIND_MM, MAX_MM, WARM_UP_MS, COMPENSATES, LEAST_C, MOST_C = range(8)
+# Columns.
+NAME = 0
+KIND = 1
+BLIND_MM = 2
+MAX_MM = 3
+WARM_UP_MS = 4
+COMPENSATES = 5
+LEAST_C = 6
+MOST_C = 7
 
 MAX_ECHOES = 15
 AGREEING = 5
