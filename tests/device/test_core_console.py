@@ -76,9 +76,9 @@ def test_test_uplink_and_the_wake_after_it_count_on():
     bench = Bench()
     answers = ask(bench, "test-uplink")
     assert answers[0][2]["reading"] == "1:1" and answers[0][2]["sent"] is True
-    bench.echoes = [700] * 5
+    bench.echoes = [750] * 5
     wake(bench.boot())
-    assert bench.log_of("reading")[-1] == "reading 1:2 ok 700"
+    assert bench.log_of("reading")[-1] == "reading 1:2 ok 750"
 
 
 def test_an_unprovisioned_bin_sends_nothing():

@@ -34,7 +34,7 @@ def test_under_the_blind_zone_is_too_close_and_not_zero():
 
 
 def test_echoes_that_disagree_are_unstable():
-    assert told([300, 500, 700, 900, 1100, 1300, 1500]) == ("unstable", None, None, 7)
+    assert told([800, 890, 980, 1070, 1160, 1250, 1340]) == ("unstable", None, None, 7)
 
 
 def test_only_fifteen_echoes_count():
@@ -43,7 +43,12 @@ def test_only_fifteen_echoes_count():
 
 def test_a_bag_that_hangs_in_the_beam_is_an_obstruction_and_no_fill():
     assert told([250, 255, 260, 248, 900, 902, 899, 905]) == ("obstructed", None, None, 8)
-    assert told([250, 255, 260, 900, 902, 899, 905, 900, 903])[0] == "ok"
+    assert told([250, 255, 900, 902, 899, 905, 900, 903])[0] == "ok"
+
+
+def test_just_above_the_blind_zone_is_as_good_as_in_it():
+    assert told([60] * 5)[0] == "too_close"
+    assert told([61] * 5) == ("ok", 61, 0, 5)
 
 
 def test_a_sensor_without_power_is_told_from_one_that_is_silent():

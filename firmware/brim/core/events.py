@@ -84,7 +84,7 @@ def _fill_events(measured: "Measurement", before: int, memory: "Memory", setting
     if measured.status == "too_close" and memory.near >= SEEN and nearly_full(memory, empty_mm, full_mm):
         return before & ~EMPTIED | FULL | OVERFULL
     distance_mm = measured.distance_mm
-    if distance_mm is None or not believed(measured):
+    if distance_mm is None or not believed(measured, memory):
         return before
     edge_mm = full_mm + (FULL_HYSTERESIS_MM if before & FULL else 0)
     over_mm = full_mm - OVERFULL_MM + (FULL_HYSTERESIS_MM if before & OVERFULL else 0)

@@ -4,9 +4,11 @@ MAX_ECHOES = 15
 NEEDED_ECHOES = 5
 # Litter does not move by this much within one measurement: half of the echoes further off than this is no surface.
 UNSTABLE_MM = 50
-# Two things in the beam: so many echoes from each, and nothing between them over so wide a gap.
-OF_EACH = 4
+# Two things in the beam: a third of the echoes from each at least, and nothing between them over so wide a gap.
+THIRD = 3
 GAP_MM = 100
+# So little above the blind zone it is as good as in it: drops on the sensor are there, and no litter that it can tell.
+NEAR_MM = 30
 
 
 class Measurement:
@@ -31,7 +33,8 @@ def median(values: "list[int]") -> int:
 def _parted(valid: "list[int]") -> bool:
     """Whether the echoes come from two places: a bag that hangs in the beam, and what lies behind it."""
     ordered = sorted(valid)
-    return any([ordered[at] - ordered[at - 1] > GAP_MM for at in range(OF_EACH, len(ordered) - OF_EACH + 1)])
+    least = (len(ordered) + THIRD - 1) // THIRD
+    return any([ordered[at] - ordered[at - 1] > GAP_MM for at in range(least, len(ordered) - least + 1)])
 
 
 def judge(echoes: "list[int]", blind_mm: int, max_mm: int, rail_ok: bool = True) -> Measurement:
@@ -43,8 +46,9 @@ def judge(echoes: "list[int]", blind_mm: int, max_mm: int, rail_ok: bool = True)
     if not echoes:
         return Measurement("sensor_fault" if rail_ok else "rail_fault")
     echoes = echoes[:MAX_ECHOES]
-    valid = [echo for echo in echoes if blind_mm < echo <= max_mm]
-    near = len([echo for echo in echoes if 0 < echo <= blind_mm])
+    near_mm = blind_mm + NEAR_MM
+    valid = [echo for echo in echoes if near_mm < echo <= max_mm]
+    near = len([echo for echo in echoes if 0 < echo <= near_mm])
     if near >= NEEDED_ECHOES and near > len(valid):
         return Measurement("too_close", len(valid))
     if len(valid) < NEEDED_ECHOES:

@@ -3,15 +3,19 @@ where the bin was getting full."""
 
 from brim.core.fill import Measurement
 from brim.core.geometry import fill_permille
-from brim.wire.reading import NUMBER_STATUSES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from brim.core.rtc_state import Memory
 
-# Litter comes in handfuls. More than this between two measurements is a bag, an emptying or an error: look again soon.
-JUMP_MM = 150
-SEEN = 2
+# Litter comes in handfuls. More than this between two measurements is a bag, an emptying or an error: look again soon,
+# and believe what has been seen so often in a row.
+JUMP_MM = 90
+SEEN = 3
+# A bag that swings is never so steady.
+STEADY_MM = 10
+# Looking again soon costs energy: not more often than this in a row.
+LOOKS_MOST = 6
 # Fuller than this, a bin may well be too close the next time.
 NEARLY_FULL_PERMILLE = 600
 # A ranger that gives the very same mm, without any spread, this often in a row is not measuring. A day at 15 minutes:
@@ -26,6 +30,7 @@ def consider(measured: Measurement, memory: "Memory", empty_mm: int, full_mm: in
         return _too_close(measured, memory, empty_mm, full_mm)
     distance_mm = measured.distance_mm
     if distance_mm is None:
+        memory.jumps = 0
         return measured
     memory.near = 0
     if measured.spread_mm == 0 and distance_mm == memory.same_mm:
@@ -34,22 +39,30 @@ def consider(measured: Measurement, memory: "Memory", empty_mm: int, full_mm: in
         memory.same, memory.same_mm = 0, distance_mm
     if memory.same >= SAME_MOST:
         return Measurement("stuck", measured.echoes)
-    if memory.level_mm and abs(distance_mm - memory.level_mm) > JUMP_MM:
+    if not memory.level_mm or abs(distance_mm - memory.level_mm) > JUMP_MM:
         again = memory.jumps and abs(distance_mm - memory.jump_mm) <= JUMP_MM
-        memory.jumps = memory.jumps + 1 if again else 1
+        steady = (measured.spread_mm or 0) <= STEADY_MM
+        memory.jumps = min(memory.jumps + 1, 255) if again and steady else 1
         memory.jump_mm = distance_mm
         if memory.jumps < SEEN:
-            memory.unsure = True
-            return Measurement("jumped", measured.echoes, distance_mm, measured.spread_mm)
-    memory.jumps = 0
+            _look_again(memory)
+            # Of a boot without memory the first distance is news, though nothing follows from it yet.
+            status = "jumped" if memory.level_mm else "ok"
+            return Measurement(status, measured.echoes, distance_mm, measured.spread_mm)
+    memory.jumps = memory.looks = 0
     memory.before_mm, memory.level_mm = memory.level_mm, distance_mm
     return measured
 
 
+def _look_again(memory: "Memory") -> None:
+    memory.looks = min(memory.looks + 1, 255)
+    memory.unsure = memory.looks <= LOOKS_MOST
+
+
 def _too_close(measured: Measurement, memory: "Memory", empty_mm: int, full_mm: int) -> Measurement:
-    memory.near = min(memory.near + 1, 255)
+    memory.near, memory.jumps = min(memory.near + 1, 255), 0
     if memory.near < SEEN:
-        memory.unsure = True
+        _look_again(memory)
     elif not nearly_full(memory, empty_mm, full_mm):
         # Drops on the sensor, or something in front of it.
         return Measurement("obstructed", measured.echoes)
@@ -61,6 +74,6 @@ def nearly_full(memory: "Memory", empty_mm: int, full_mm: int) -> bool:
     return memory.level_mm > 0 and fill_permille(memory.level_mm, empty_mm, full_mm) >= NEARLY_FULL_PERMILLE
 
 
-def believed(measured: Measurement) -> bool:
+def believed(measured: Measurement, memory: "Memory") -> bool:
     """Whether events may follow from the distance."""
-    return measured.status in NUMBER_STATUSES and measured.status != "jumped"
+    return measured.status == "ok" and memory.level_mm > 0

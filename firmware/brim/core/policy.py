@@ -12,6 +12,9 @@ def decide(last: "Last", measured: "Measurement", events: int, now_s: int, setti
         return "boot"
     if events != last.events:
         return "event"
+    # A jump that is about to be looked at again is no news yet.
+    if measured.status == "jumped":
+        return None
     if measured.status != last.status:
         return "status"
     if measured.distance_mm is not None and last.distance_mm is not None:

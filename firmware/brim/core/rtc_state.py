@@ -34,8 +34,8 @@ class Last:
         self.at_s = at_s
 
 
-# level before near same same_mm jumps jump_mm lowest celsius
-MEMORY = ">HHBBHBHHb"
+# level before near same same_mm jumps jump_mm lowest looks celsius
+MEMORY = ">HHBBHBHHBb"
 MEMORY_BYTES = struct.calcsize(MEMORY)
 NO_C = -128
 
@@ -43,7 +43,8 @@ NO_C = -128
 class Memory:
     """What the judging of distances remembers (core.history, core.events). `level_mm`: the distance believed, 0 for
     none yet; `before_mm`: the one before it. `near`, `same` and `jumps` count what was seen in a row. `lowest`: the
-    least fill since the last emptying, permille. `unsure`: look again soon; of this wake only."""
+    least fill since the last emptying, permille. `looks`: quick looks in a row. `unsure`: look again
+    soon; of this wake only."""
 
     __slots__ = (
         "before_mm",
@@ -51,6 +52,7 @@ class Memory:
         "jump_mm",
         "jumps",
         "level_mm",
+        "looks",
         "lowest",
         "near",
         "same",
@@ -75,6 +77,7 @@ class Memory:
             self.jumps,
             self.jump_mm,
             self.lowest,
+            self.looks,
             celsius,
         )
 
@@ -82,8 +85,8 @@ class Memory:
         """The inverse of `pack`."""
         values = struct.unpack(MEMORY, data)
         self.level_mm, self.before_mm, self.near, self.same = values[:4]
-        self.same_mm, self.jumps, self.jump_mm, self.lowest = values[4:8]
-        self.celsius = None if values[8] == NO_C else values[8]
+        self.same_mm, self.jumps, self.jump_mm, self.lowest, self.looks = values[4:9]
+        self.celsius = None if values[9] == NO_C else values[9]
 
 
 class RtcState:

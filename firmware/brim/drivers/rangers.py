@@ -1,41 +1,32 @@
 """The rangers a bin may have: one row each, chosen by the setting `ranger`. Values of the makers' data sheets; the
 temperatures of the JSN-SR04T and HC-SR04 are those of resellers.
 
-An echo is a distance in mm, 0 where the sensor said that nothing came back.
+An echo is a distance in mm, 0 where the sensor said that nothing came back. A ranger of `boards` has `echoes()`: up to
+MAX_ECHOES of them, fewer once they agree; [] if the sensor does not speak.
 """
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class Ranger(Protocol):
-        """`echoes()`: up to MAX_ECHOES, fewer once they agree; [] if the sensor does not speak."""
-
-        def echoes(self) -> "list[int]": ...
-
-
+# Ways of speaking.
 FRAMES = 0
 MAXBOTIX = 1
 PULSE = 2
 
-# name, way of speaking, blind up to mm, at most mm, from power to the first echo ms,
-# whether it measures the temperature itself, rated from C to C
+NAMES = ("a02yyuw", "hrxl-maxsonar", "jsn-sr04t-uart", "jsn-sr04t", "hc-sr04")
+# A row for each name: way of speaking, blind up to mm, at most mm, from power to the first echo ms, whether it measures
+# the temperature itself, rated from C to C.
 MODELS = (
-    ("a02yyuw", FRAMES, 30, 4500, 300, True, -15, 60),
-    ("hrxl-maxsonar", MAXBOTIX, 300, 4999, 250, True, -40, 65),
-    ("jsn-sr04t-uart", FRAMES, 230, 6000, 300, False, -20, 70),
-    ("jsn-sr04t", PULSE, 230, 6000, 100, False, -20, 70),
-    ("hc-sr04", PULSE, 20, 4000, 100, False, -15, 70),
+    (FRAMES, 30, 4500, 300, 1, -15, 60),
+    (MAXBOTIX, 300, 4999, 250, 1, -40, 65),
+    (FRAMES, 230, 6000, 300, 0, -20, 70),
+    (PULSE, 230, 6000, 100, 0, -20, 70),
+    (PULSE, 20, 4000, 100, 0, -15, 70),
 )
-# Columns.
-NAME = 0
-KIND = 1
-BLIND_MM = 2
-MAX_MM = 3
-WARM_UP_MS = 4
-COMPENSATES = 5
-LEAST_C = 6
-MOST_C = 7
+KIND = 0
+BLIND_MM = 1
+MAX_MM = 2
+WARM_UP_MS = 3
+COMPENSATES = 4
+LEAST_C = 5
+MOST_C = 6
 
 MAX_ECHOES = 15
 AGREEING = 5

@@ -55,13 +55,11 @@ class Chips:
         return uart == board.RANGER_UART and self._uart_baud.get(uart) == _RANGER_BAUD
 
     def _pin_get(self, data: bytes, now_us: int) -> bytes:
-        # A UART line idles high where the sensor that drives it has power.
-        levels = {
-            board.RADIO_BUSY: self.radio.busy,
-            board.RADIO_DIO1: self.radio.dio1,
-            board.RANGER_RX: lambda: self.ranger.powered,
-        }
-        return bytes((int(levels.get(data[0], lambda: 1)()),))
+        if data[0] == board.RANGER_RX:
+            # A UART line idles high where the sensor that drives it has power.
+            return bytes((int(self.ranger.powered),))
+        levels = {board.RADIO_BUSY: self.radio.busy, board.RADIO_DIO1: self.radio.dio1}
+        return bytes((levels.get(data[0], lambda: 1)(),))
 
     def _pin_set(self, data: bytes, now_us: int) -> bytes:
         pin, level = data
