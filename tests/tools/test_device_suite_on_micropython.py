@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from brim_tools.flash.lean import Lean, firmware_modules
 from brim_tools.virtual.firmware_image import build_image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,21 +27,25 @@ print("ran", ran)
 
 
 @pytest.fixture(scope="module")
-def firmware(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(firmware, tests): as they lie here, or as it is compiled for a bin; its constants are in the tests then."""
     if request.param == "py":
-        return ROOT / "firmware"
-    return build_image(tmp_path_factory.mktemp("image"))
+        return ROOT / "firmware", SUITE[0].parent
+    lean, tests = Lean(firmware_modules(ROOT / "firmware" / "brim")), tmp_path_factory.mktemp("tests")
+    for path in SUITE[0].parent.glob("*.py"):
+        (tests / path.name).write_text(lean.outside(path.read_text()))
+    return build_image(tmp_path_factory.mktemp("image")), tests
 
 
-@pytest.mark.parametrize("firmware", ["py", "mpy"], indirect=True)
+@pytest.mark.parametrize("folders", ["py", "mpy"], indirect=True)
 @pytest.mark.parametrize("path", SUITE, ids=lambda p: p.stem)
-def test_device_suite(path: Path, firmware: Path) -> None:
+def test_device_suite(path: Path, folders: tuple[Path, Path]) -> None:
     expected = len(re.findall(r"^def test_", path.read_text(), re.MULTILINE))
     arguments = "['micropython', '-X', 'heapsize=2M', '-c', sys.argv[1]]"
     start = f"import sys, micropython_module as m; sys.exit(m.run_main({arguments}))"
     done = subprocess.run(
         [sys.executable, "-c", start, RUNNER.format(name=path.stem)],
-        env={**os.environ, "MICROPYPATH": f"{firmware}:{path.parent}:.frozen"},
+        env={**os.environ, "MICROPYPATH": f"{folders[0]}:{folders[1]}:.frozen"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -37,7 +37,7 @@ class Lean:
     """All modules of the firmware, by dotted name."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
-        self._sources = sources
+        self._sources = dict(sources)
         self._trees = {name: ast.parse(text) for name, text in sources.items()}
         self._kept = {name for tree in self._trees.values() for name in _must_stay(tree)}
         self._constants: dict[str, dict[str, int]] = {}
@@ -52,6 +52,12 @@ class Lean:
             lines[first - 1 : last] = [head + new, *[""] * (last - first)]
             lines[last - 1] += tail
         return "\n".join(lines).replace(f"\nif {_FOR_MYPY}:\n", "\nif False:\n")
+
+    def outside(self, text: str) -> str:
+        """The source of a module that is no part of the firmware and imports from it, with the constants put in."""
+        name = "outside"
+        self._sources[name], self._trees[name], self._constants[name] = text, ast.parse(text), {}
+        return self.text(name)
 
     def _find(self, module: str) -> dict[str, int]:
         """The constants that a module defines: assigned once, at its top, an integer."""
