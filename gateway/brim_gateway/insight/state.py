@@ -28,22 +28,27 @@ def level(reading: Reading) -> str:
     events = reading.events or ()
     if "overfull" in events:
         return "overfull"
-    if "full" in events or (reading.fill_pct is not None and reading.fill_pct >= 100):
+    if "full" in events or (believed(reading) and (reading.fill_pct or 0) >= 100):
         return "full"
     return "normal"
+
+
+def believed(reading: Reading) -> bool:
+    """Whether its fill is one to go by: a jump that the bin has not seen again is none yet."""
+    return reading.fill_pct is not None and reading.status != "jumped"
 
 
 def advance(state: BinState | None, reading: Reading) -> tuple[BinState | None, list[Event]]:
     """The new state of the bin and the events that began, or (None, []) where ``reading`` is not newer.
 
-    ``reading.seq`` must be given. A reading without a fill keeps the fill believed before, with its time.
+    ``reading.seq`` must be given. A reading without a fill to go by keeps the fill believed before, with its time.
     """
     if state is not None and not is_newer(state, reading):
         return None, []
     seq = reading.seq
     if seq is None:
         raise ValueError("a reading is numbered before it advances a state")
-    known = reading.fill_pct is not None
+    known = believed(reading)
     before = state.fill_pct if state else None
     earlier = state.events if state else ()
     events = earlier if reading.events is None else reading.events

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +36,43 @@ def wakes(
         calls = row["calls_per_wake"]
         print(f"{row['what']:34} {row['wakes']:6} wakes {row['per_second']:8.1f} /s {calls:7.1f} calls a wake")
     print(f"measured on one core; {result['runtime']}")
+
+
+@app.command()
+def sensing(
+    traces: Annotated[Path, typer.Argument(help="Folder with the two traces: tests/data/traces of a checkout.")],
+    bins: Annotated[int, typer.Option(min=1)] = 200,
+    days: Annotated[int, typer.Option(min=1)] = 60,
+    measurements: Annotated[int, typer.Option(min=500, help="Per fault.")] = 200_000,
+    seed: Annotated[int, typer.Option()] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Labelled bin-days and faults through the firmware's judgement: emptied, full, and the error of each number.
+
+    Example: python -m brim_tools.bench sensing tests/data/traces
+    """
+    import json
+
+    from brim_tools.bench.sensing import measure
+
+    found = measure(traces, bins, days, measurements, seed)
+    if as_json:
+        print(json.dumps(found))
+        return
+    days_found = found["emptyings"]
+    print(f"{days_found['bin_days']} bin-days, {days_found['emptied_days']} with an emptying (modelled; seed {seed})")
+    print(f"  emptied: accuracy {days_found['accuracy_pct']} %, recall {days_found['recall_pct']} %")
+    print(f"  a number is off by {days_found['p95_error_mm']} mm at most (p95), with 30 % of echoes wrong or missing")
+    print(f"  full before it was three quarters full: {days_found['false_full']}")
+    print(f"  {days_found['measurements']} measurements: {_shares(days_found['statuses'])}")
+    for name, one in found["faults"].items():
+        print(f"{name:14} false full {one['false_full']}; {_shares(one['statuses'])}")
+
+
+def _shares(statuses: dict[str, int]) -> str:
+    total = sum(statuses.values())
+    ranked = sorted(statuses.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {100 * count / total:.1f} %" for name, count in ranked)
 
 
 @app.command()

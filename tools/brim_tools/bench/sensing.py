@@ -8,11 +8,13 @@ Spikes and missing echoes come on top, 30 % of all. Modelled: the way of litter,
 
 from __future__ import annotations
 
+import csv
 import random
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from brim.core.events import EMPTIED, FULL, Senses, events_of
@@ -236,3 +238,31 @@ def faults(measurements: int, seed: int) -> dict[str, dict[str, Any]]:
                 full += bool(judged.events & FULL and not before & FULL)
         found[name] = {"false_full": full, "statuses": dict(statuses)}
     return found
+
+
+def measure(traces: Path, bins: int, days: int, measurements: int, seed: int) -> dict[str, Any]:
+    """Everything above; see the keys of `emptyings` and `faults`."""
+    residuals = [one for readings in dtu_readings(traces) for one in residuals_mm(readings)]
+    return {
+        "emptyings": emptyings(residuals, edinburgh_fills(traces), bins, days, seed),
+        "faults": faults(measurements, seed),
+    }
+
+
+def dtu_readings(traces: Path) -> list[list[int]]:
+    """The readings (about cm) of each node with more than a handful, in order of time."""
+    nodes: dict[str, list[tuple[str, int]]] = {}
+    with (traces / "dtu_2016_lorawan_frames.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["raw_value"].strip():
+                nodes.setdefault(row["node_eui"], []).append((row["time_utc"], int(row["raw_value"])))
+    return [[value for _, value in sorted(readings)] for readings in nodes.values() if len(readings) > 50]
+
+
+def edinburgh_fills(traces: Path) -> list[float]:
+    """How full bins were when they were emptied, 0..0.8 of their depth."""
+    fills: list[float] = []
+    with (traces / "edinburgh_2016_fills.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            fills += [0.8 * int(row["fill_before_pct_of_80pct"]) / 100] * int(row["emptyings"])
+    return fills
