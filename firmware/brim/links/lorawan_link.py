@@ -46,7 +46,11 @@ def window_offset_us(sf: int, symbols: int) -> int:
 
 
 class LorawanLink:
-    """See brim.links. `mac_state` must have been destroyed where it was kept: it is good for one link only."""
+    """See brim.links. `mac_state` must have been destroyed where it was kept: it is good for one link only.
+
+    `spread`: nobody is waiting for this bin, so its first join is delayed at random; `open` says
+    `join wait` until then.
+    """
 
     ACKNOWLEDGES = False
 
@@ -60,6 +64,7 @@ class LorawanLink:
         clock: "Clock",
         random_bytes: "Callable[[int], bytes]",
         slept_s: int,
+        spread: bool = False,
     ) -> None:
         self._radio = radio
         self._store = store
@@ -77,6 +82,8 @@ class LorawanLink:
             mac_state,
             first_dr=12 - identity.sf if 7 <= identity.sf <= 12 else 5,
         )
+        if not spread:
+            self._mac.hurry()
         # The sleep clock is poor: only nine tenths of what it says have certainly passed.
         self._mac.advance(slept_s * 900)
         self._at_ms = clock.ticks_ms()

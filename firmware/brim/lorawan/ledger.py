@@ -19,14 +19,16 @@ class Ledger:
         self._into_ms = 0
         self._slots = [[0] * SLOTS for _ in SUB_BANDS]
 
-    def advance(self, ms: int) -> None:
-        """Let `ms` pass; after a sleep give only what has certainly passed."""
+    def advance(self, ms: int) -> int:
+        """Let `ms` pass; after a sleep give only what has certainly passed. How many slots have ended."""
         ms += self._into_ms
         self._into_ms = ms % SLOT_MS
-        for _ in range(min(ms // SLOT_MS, SLOTS)):
+        ended = ms // SLOT_MS
+        for _ in range(min(ended, SLOTS)):
             for slots in self._slots:
                 slots.pop()
                 slots.insert(0, 0)
+        return ended
 
     def used_ms(self, band: int) -> int:
         """Airtime that still counts."""
