@@ -87,8 +87,8 @@ def _may_use(freq_hz: int) -> bool:
 def link_adr(mac: "Mac", block: "list[bytes]") -> int:
     """A contiguous block of LinkADRReq, all or nothing (section 5.2): the status byte of every answer.
 
-    The masks are applied one after the other; data rate, power and NbTrans are those of the last. 15 (for NbTrans 0)
-    keeps what is.
+    The masks are applied one after the other; data rate, power and NbTrans are those of the last. Rate or power 15
+    keeps what is, NbTrans 0 means the default.
     """
     mask = mac.mask
     status = 7
@@ -104,7 +104,9 @@ def link_adr(mac: "Mac", block: "list[bytes]") -> int:
             mask = defined
         else:
             status &= ~1
-    if mask == 0 or mask & ~defined:
+        if mask & ~defined:
+            status &= ~1
+    if not mask:
         status &= ~1
     last = block[-1]
     dr = mac.dr if last[0] >> 4 == 15 else last[0] >> 4
@@ -115,7 +117,7 @@ def link_adr(mac: "Mac", block: "list[bytes]") -> int:
         status &= ~4
     if status == 7:
         mac.mask, mac.dr, mac.power = mask, dr, power
-        mac.nb_trans = last[3] & 15 or mac.nb_trans
+        mac.nb_trans = last[3] & 15 or 1
     return status
 
 
@@ -129,10 +131,11 @@ def _rx_param_setup(mac: "Mac", body: bytes) -> int:
 
 def _new_channel(mac: "Mac", body: bytes) -> int:
     index, freq_hz, rates = body[0], _freq_hz(body[1:4]), body[4]
-    status = 2 if rates & 15 <= rates >> 4 <= MAX_DR or not freq_hz else 0
     # The join channels are not to be changed (section 5.6).
-    if len(JOIN_CHANNELS_HZ) <= index < MAX_CHANNELS and (not freq_hz or _may_use(freq_hz)):
-        status |= 1
+    if not len(JOIN_CHANNELS_HZ) <= index < MAX_CHANNELS:
+        return 0
+    status = 1 if not freq_hz or _may_use(freq_hz) else 0
+    status |= 2 if not freq_hz or rates & 15 <= rates >> 4 <= MAX_DR else 0
     if status == 3:
         mac.channels[index], mac.rx1_hz[index], mac.rates[index] = freq_hz, 0, rates
         mac.mask = mac.mask | 1 << index if freq_hz else mac.mask & ~(1 << index)
