@@ -42,6 +42,7 @@ JOIN_FIRST_SLOTS = 4
 JOIN_NEXT_SLOTS = 49
 # Waits double up to this power of two: where many join at once, most of them must become quiet.
 JOIN_DOUBLINGS = 5
+JOIN_REQUEST_BYTES = 23
 
 
 class MacError(Exception):
@@ -89,7 +90,10 @@ class Mac(Memory):
         if not self._load_kept(kept):
             self._load_stored(load())
             self._patience = self._random(1)[0]
-            if not self.joined:
+            if self._join_tries:
+                # A bin that dies of its own join-requests must not send them faster for it.
+                self._back_off()
+            elif not self.joined:
                 self._join_wait_ms = int.from_bytes(self._random(2), "little") * FIRST_JOIN_STEP_MS
 
     # Time.
@@ -119,21 +123,24 @@ class Mac(Memory):
             raise MacError("wait")
         if self._next_nonce > 0xFFFF:
             raise MacError("exhausted")
-        # Every second try reaches further, and after the slowest rate it begins anew.
-        self._tx_dr = self._first_dr - self._join_tries // 2 % (self._first_dr + 1)
+        self._tx_dr = self._join_dr(self._join_tries)
         self._phy = frames.build_join_request(self._app, self._join_eui, self._dev_eui, self._next_nonce)
         sent = self._transmit((0, 1, 2), True)
         self._back_off()
         return sent
 
+    def _join_dr(self, tries: int) -> int:
+        # Every second try reaches further, and after the slowest rate it begins anew.
+        return self._first_dr - tries // 2 % (self._first_dr + 1)
+
     def _back_off(self) -> None:
         # A little more than the quotients, because a try at the very start of a period counts in full.
         age = self._join_age
         legal = 100 if age < JOIN_FIRST_SLOTS else 1100 if age < JOIN_NEXT_SLOTS else 12000
-        factor = max(legal, 100 << min(self._join_tries, JOIN_DOUBLINGS))
-        airtime_ms = airtime_us(len(self._phy), eu868.SF[self._tx_dr]) // 1000 + 1
+        last = self._join_tries - 1
+        factor = max(legal, 100 << min(last, JOIN_DOUBLINGS))
+        airtime_ms = airtime_us(JOIN_REQUEST_BYTES, eu868.SF[self._join_dr(last)]) // 1000 + 1
         self._join_wait_ms = airtime_ms * factor * (256 + self._random(1)[0]) // 256
-        self._join_tries = min(self._join_tries + 1, 255)
 
     def on_accept(self, phy: bytes) -> "list[Action] | None":
         """What came after a join-request: None if it is no accept for this device."""
@@ -235,6 +242,7 @@ class Mac(Memory):
         persist = self._spend(eu868.sub_band(freq_hz), airtime_ms)
         if join:
             self._next_nonce += 1
+            self._join_tries = min(self._join_tries + 1, 255)
             persist = True
         elif join is False:
             if self._f_cnt_up >= self._ceiling:

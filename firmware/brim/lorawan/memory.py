@@ -19,19 +19,18 @@ VERSION = 2
 # The head is the same in every version: no other firmware may forget a nonce or airtime.
 _HEAD = "<BIII6HB"
 # DevAddr, NwkSKey, AppSKey, FCntUp ceiling, next FCntDown, RX1 delay, RX1 offset, RX2 DR, DR, power, NbTrans, duty,
-# channel mask. Frequencies follow (3 bytes each: channels from 3 on, RX1 of each channel, RX2), then rates from 3 on.
-_SESSION = "<4s16s16sIIBBBBBBBH"
-# next FCntUp, ADR counter, flags and length of the answers, patience, join wait ms, join age, silence, join tries,
-# answers
-_LIVE = "<IHBBIHHB15s"
+# join tries, channel mask. Frequencies follow (3 bytes each: channels from 3 on, RX1 of each channel, RX2), then rates from 3 on.
+_SESSION = "<4s16s16sIIBBBBBBBBH"
+# next FCntUp, ADR counter, flags and length of the answers, patience, join wait ms, join age, silence, answers
+_LIVE = "<IHBBIHH15s"
 _HEAD_SIZE = 26
-_FIELDS_SIZE = _HEAD_SIZE + 53
+_FIELDS_SIZE = _HEAD_SIZE + 54
 _FIXED = len(eu868.JOIN_CHANNELS_HZ)
 _FREE = eu868.MAX_CHANNELS - _FIXED
 _RATES_AT = _FIELDS_SIZE + 3 * (_FREE + eu868.MAX_CHANNELS + 1)
 STORED_SIZE = _RATES_AT + _FREE
 _STORED_SIZES = {1: 147, VERSION: STORED_SIZE}
-_LIVE_SIZE = 32
+_LIVE_SIZE = 31
 ALL_RATES = eu868.MAX_DR << 4
 
 
@@ -102,6 +101,7 @@ class Memory:
             self.power,
             self.nb_trans,
             self.duty_shift,
+            self._join_tries,
             self.mask,
         )
         return head + session + _pack_hz(self.channels[_FIXED:] + self.rx1_hz + [self.rx2_hz]) + self.rates[_FIXED:]
@@ -119,7 +119,6 @@ class Memory:
                 self._join_wait_ms,
                 self._join_age,
                 self._silent,
-                self._join_tries,
                 self.answers,
             )
             + self._ledger.pack()
@@ -136,9 +135,9 @@ class Memory:
         self._load_fields(kept[:STORED_SIZE])
         live = struct.unpack(_LIVE, kept[STORED_SIZE:live_end])
         self._f_cnt_up, self._adr_count, flags, self._patience, self._join_wait_ms = live[:5]
-        self._join_age, self._silent, self._join_tries = live[5:8]
+        self._join_age, self._silent = live[5:7]
         self._ack_due, self._ask_link, self._ask_time = bool(flags & 1), bool(flags & 2), bool(flags & 4)
-        self.answers = live[8][: flags >> 4]
+        self.answers = live[7][: flags >> 4]
         self._ledger.unpack(kept[live_end:-4])
         return True
 
@@ -165,7 +164,7 @@ class Memory:
         part = struct.unpack(_SESSION, blob[_HEAD_SIZE:_FIELDS_SIZE])
         self._dev_addr, self._ceiling, self._f_cnt_down = part[0], part[3], part[4]
         self.rx1_delay_s, self.rx1_offset, self.rx2_dr, self.dr, self.power = part[5:10]
-        self.nb_trans, self.duty_shift, self.mask = part[10:]
+        self.nb_trans, self.duty_shift, self._join_tries, self.mask = part[10:]
         hz = [int.from_bytes(blob[at : at + 3], "little") * 100 for at in range(_FIELDS_SIZE, _RATES_AT, 3)]
         self.channels[_FIXED:] = hz[:_FREE]
         self.rx1_hz = hz[_FREE:-1]
