@@ -225,7 +225,8 @@ def answers_to(commands):
     flash = Flash()
     mac, network = joined(flash)
     run(flash, mac.send(1, b"x"))
-    run(flash, mac.on_frame(network.down(0, f_opts=commands), -7))
+    down = network.down(0, f_opts=commands) if len(commands) <= 15 else network.down(0, 0, commands)
+    run(flash, mac.on_frame(down, -7))
     frame, _ = network.open(run(flash, mac.send(1, b"x"))[0][4], 1)
     return mac, frame.f_opts
 
