@@ -2,7 +2,23 @@
 
 from brim.lorawan import eu868, frames
 from brim.lorawan.mac import Mac, MacError
-from lorawan_bench import ADDR, APP_KEY, DEV_EUI, JOIN_EUI, Cipher, Flash, accept, fails, joined, make, run
+
+try:
+    from tests.device.lorawan_bench import (
+        ADDR,
+        APP_KEY,
+        DEV_EUI,
+        JOIN_EUI,
+        Cipher,
+        Flash,
+        accept,
+        fails,
+        joined,
+        make,
+        run,
+    )
+except ImportError:
+    from lorawan_bench import ADDR, APP_KEY, DEV_EUI, JOIN_EUI, Cipher, Flash, accept, fails, joined, make, run
 
 
 def test_a_join_request_is_sent_with_both_windows_and_its_nonce_is_in_flash_first():

@@ -1,7 +1,11 @@
 """What a network may order with MAC commands, what the bin asks, and how it answers (LoRaWAN 1.0.4, chapter 5)."""
 
 from brim.lorawan import eu868
-from lorawan_bench import Flash, Network, fails, joined, make, run
+
+try:
+    from tests.device.lorawan_bench import Flash, Network, fails, joined, make, run
+except ImportError:
+    from lorawan_bench import Flash, Network, fails, joined, make, run
 
 
 def answers_to(commands):
