@@ -2,10 +2,7 @@
 
 from brim.lorawan import eu868
 
-try:
-    from tests.device.lorawan_bench import Flash, Network, fails, joined, make, run
-except ImportError:
-    from lorawan_bench import Flash, Network, fails, joined, make, run
+from tests.device.lorawan_bench import Flash, Network, fails, joined, make, run
 
 
 def answers_to(commands):
