@@ -1,4 +1,4 @@
-"""Power cuts at every action of the device, many seeded lives; the whole run is `python -m tests.faults.lorawan_lives`."""
+"""Power cuts at every action of the device, in seeded lives; many more: `python -m tests.faults.lorawan_lives`."""
 
 from __future__ import annotations
 
