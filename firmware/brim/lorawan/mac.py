@@ -229,6 +229,7 @@ class Mac(Memory):
     def _transmit(self, channels: "list[int] | tuple[int, ...]", join: "bool | None") -> "list[Action]":
         # `join` None repeats a frame: its counter is already taken.
         sf = eu868.SF[self._tx_dr]
+        power_dbm = eu868.MAX_POWER_DBM - (0 if join else 2 * self.power)
         airtime_ms = airtime_us(len(self._phy), sf) // 1000 + 1
         # What a network allows its devices (DutyCycleReq) does not hold for the search for a network.
         shift = 0 if join else self.duty_shift
@@ -253,7 +254,7 @@ class Mac(Memory):
         self.received = None
         self.acknowledged = self.more_pending = False
         actions: "list[Action]" = [("persist", self._stored())] if persist else []
-        actions.append(("transmit", freq_hz, sf, eu868.MAX_POWER_DBM - 2 * (0 if join else self.power), self._phy))
+        actions.append(("transmit", freq_hz, sf, power_dbm, self._phy))
         if join:
             delay_ms, rx1_hz, rx1_dr = eu868.JOIN_DELAY_S * 1000, freq_hz, self._tx_dr
             rx2_hz, rx2_dr = eu868.RX2_HZ, eu868.RX2_DR
