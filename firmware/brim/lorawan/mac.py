@@ -7,10 +7,9 @@
 
 from binascii import crc32
 
-from brim.lorawan import eu868, frames, mac_commands
+from brim.lorawan import eu868, frames
 from brim.lorawan.airtime import airtime_us
-from brim.lorawan.crypto import session_keys
-from brim.lorawan.memory import Memory
+from brim.lorawan.memory import MAX_ANSWERS, Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,14 +34,8 @@ SILENT_SLOTS = 3 * 24 * 5
 # The first join of a boot waits up to 59 minutes (65,535 times this): of 5,000 bins that get power in one second, 1.4 a
 # second begin, which at SF9 is a tenth of what the three join channels carry.
 FIRST_JOIN_STEP_MS = 54
-# Join airtime (LoRaWAN 1.0.4, chapter 7): at most 36 s in the first hour, 36 s in the next ten, then 8.7 s a day. After
-# each try a request waits some times its own airtime. Here is where the periods end, counted from the first try: a
-# little early, because sleep is counted at 90 %.
-JOIN_FIRST_SLOTS = 4
-JOIN_NEXT_SLOTS = 49
-# Waits double up to this power of two: where many join at once, most of them must become quiet.
-JOIN_DOUBLINGS = 5
-JOIN_REQUEST_BYTES = 23
+LINK_CHECK = b"\x02"
+DEVICE_TIME = b"\x0d"
 
 
 class MacError(Exception):
@@ -92,7 +85,9 @@ class Mac(Memory):
             self._patience = self._random(1)[0]
             if self._join_tries:
                 # A bin that dies of its own join-requests must not send them faster for it.
-                self._back_off()
+                from brim.lorawan.joining import back_off
+
+                back_off(self)
             elif not self.joined:
                 self._join_wait_ms = int.from_bytes(self._random(2), "little") * FIRST_JOIN_STEP_MS
 
@@ -123,58 +118,29 @@ class Mac(Memory):
             raise MacError("wait")
         if self._next_nonce > 0xFFFF:
             raise MacError("exhausted")
-        self._tx_dr = self._join_dr(self._join_tries)
-        self._phy = frames.build_join_request(self._app, self._join_eui, self._dev_eui, self._next_nonce)
-        sent = self._transmit((0, 1, 2), True)
-        self._back_off()
-        return sent
+        from brim.lorawan.joining import request
 
-    def _join_dr(self, tries: int) -> int:
-        # Every second try reaches further, and after the slowest rate it begins anew.
-        return self._first_dr - tries // 2 % (self._first_dr + 1)
-
-    def _back_off(self) -> None:
-        # A little more than the quotients, because a try at the very start of a period counts in full.
-        age = self._join_age
-        legal = 100 if age < JOIN_FIRST_SLOTS else 1100 if age < JOIN_NEXT_SLOTS else 12000
-        last = self._join_tries - 1
-        factor = max(legal, 100 << min(last, JOIN_DOUBLINGS))
-        airtime_ms = airtime_us(JOIN_REQUEST_BYTES, eu868.SF[self._join_dr(last)]) // 1000 + 1
-        self._join_wait_ms = airtime_ms * factor * (256 + self._random(1)[0]) // 256
+        return request(self)
 
     def on_accept(self, phy: bytes) -> "list[Action] | None":
         """What came after a join-request: None if it is no accept for this device."""
-        try:
-            accept = frames.parse_join_accept(self._app, phy)
-        except frames.FrameError:
-            return None
-        offset, rx2_dr = accept.dl_settings >> 4 & 7, accept.dl_settings & 15
-        # A JoinNonce never comes twice (section 6.2.4).
-        if accept.join_nonce < self._least_join_nonce or rx2_dr > eu868.MAX_DR or offset > eu868.MAX_RX1_OFFSET:
-            return None
-        self._forget_session()
-        self.dr = self._tx_dr
-        self._dev_addr = accept.dev_addr
-        self._use_keys(*session_keys(self._app, accept.join_nonce, accept.net_id, self._next_nonce - 1))
-        self._least_join_nonce = accept.join_nonce + 1
-        self.rx1_delay_s, self.rx1_offset, self.rx2_dr = accept.rx_delay_s, offset, rx2_dr
-        for index, freq_hz in enumerate(accept.cf_list):
-            if eu868.sub_band(freq_hz) >= 0:
-                self.channels[3 + index] = freq_hz
-                self.mask |= 8 << index
-        self._join_age = self._join_wait_ms = self._join_tries = 0
-        self._patience = self._random(1)[0]
-        return [("persist", self._stored())]
+        from brim.lorawan.joining import take_accept
+
+        return take_accept(self, phy)
 
     # Data.
 
     def ask_link_check(self) -> None:
         """LinkCheckReq with the next uplink that has room (section 5.1)."""
-        self._ask_link = True
+        self._ask(LINK_CHECK)
 
     def ask_time(self) -> None:
         """DeviceTimeReq with the next uplink that has room (section 5.10)."""
-        self._ask_time = True
+        self._ask(DEVICE_TIME)
+
+    def _ask(self, question: bytes) -> None:
+        if question not in self.questions:
+            self.questions += question
 
     def send(self, f_port: int, payload: bytes, confirmed: bool = False) -> "list[Action]":
         """One uplink; raises MacError `no session`, `exhausted`, `too long` or `duty`, and then nothing has changed."""
@@ -185,12 +151,13 @@ class Mac(Memory):
         room = eu868.MAX_PAYLOAD[self.dr] - len(payload)
         if room < 0:
             raise MacError("too long")
-        room = min(room, mac_commands.MAX_ANSWERS)
-        f_opts = answers = mac_commands.whole(self.answers, room)
-        if self._ask_link and len(f_opts) < room:
-            f_opts += bytes((mac_commands.LINK_CHECK,))
-        if self._ask_time and len(f_opts) < room:
-            f_opts += bytes((mac_commands.DEVICE_TIME,))
+        f_opts = due = b""
+        if self.answers:
+            from brim.lorawan.mac_commands import split
+
+            f_opts, due = split(self.answers, room)
+        asked = self.questions[: max(0, min(room, MAX_ANSWERS) - len(f_opts))]
+        f_opts += asked
         f_ctrl = frames.ADR | (frames.ACK if self._ack_due else 0)
         if self._adr_count >= ADR_ACK_LIMIT:
             f_ctrl |= frames.ADR_ACK_REQ
@@ -200,12 +167,7 @@ class Mac(Memory):
         )
         self._tx_dr = self.dr
         sent = self._transmit(self._enabled(), False)
-        self.answers = mac_commands.still_due(answers, True) + self.answers[len(answers) :]
-        asked = len(f_opts) - len(answers)
-        if asked and self._ask_link:
-            self._ask_link, asked = False, asked - 1
-        if asked:
-            self._ask_time = False
+        self.answers, self.questions = due, self.questions[len(asked) :]
         self._ack_due = False
         return sent
 
@@ -318,6 +280,10 @@ class Mac(Memory):
             payload = frames.open_data(self._net, self._application, phy, frame, f_cnt)
         except frames.FrameError:
             return None
+        commands = payload if frame.f_port == 0 else frame.f_opts
+        if commands or self.answers:
+            # Loaded before anything is changed: the heap may have no room for it.
+            from brim.lorawan.mac_commands import answer
         self._f_cnt_down = f_cnt + 1
         self._adr_count = self._silent = 0
         self.snr_db = snr_db
@@ -326,5 +292,6 @@ class Mac(Memory):
         self.more_pending = bool(frame.f_ctrl & frames.F_PENDING)
         if frame.f_port:
             self.received = (frame.f_port, payload)
-        mac_commands.answer(self, payload if frame.f_port == 0 else frame.f_opts)
+        if commands or self.answers:
+            answer(self, commands)
         return [("persist", self._stored())]

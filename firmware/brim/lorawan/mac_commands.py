@@ -10,6 +10,7 @@ from brim.lorawan.eu868 import (
     MAX_RX1_OFFSET,
     sub_band,
 )
+from brim.lorawan.memory import MAX_ANSWERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ DEVICE_TIME = 0x0D
 # From LINK_CHECK on, a byte per cid: bytes after the cid in an uplink << 4 | in a downlink; 0xFF: no such command.
 # TxParamSetup, which this region does not know, and Class B (0x10 on) are listed so that they can be stepped over.
 LENGTHS = b"\x02\x14\x01\x14\x20\x15\x01\x01\x14\xff\xff\x05\xff\xff\x10\x14\x03\x14"
-MAX_ANSWERS = 15
 # Repeated in every uplink until a downlink shows that the network knows (sections 5.4, 5.7 and 5.9).
 STICKY = (RX_PARAM_SETUP, RX_TIMING_SETUP, DL_CHANNEL)
 
@@ -74,6 +74,12 @@ def still_due(answers: bytes, sticky: bool) -> bytes:
         if (cid in STICKY) == sticky:
             due += bytes((cid,)) + body
     return due
+
+
+def split(answers: bytes, room: int) -> "tuple[bytes, bytes]":
+    """What of the answers goes into an uplink with `room` bytes, and what is due after it."""
+    sent = whole(answers, room)
+    return sent, still_due(sent, True) + answers[len(sent) :]
 
 
 def _freq_hz(body: bytes) -> int:

@@ -19,10 +19,11 @@ VERSION = 2
 # The head is the same in every version: no other firmware may forget a nonce or airtime.
 _HEAD = "<BIII6HB"
 # DevAddr, NwkSKey, AppSKey, FCntUp ceiling, next FCntDown, RX1 delay, RX1 offset, RX2 DR, DR, power, NbTrans, duty,
-# join tries, channel mask. Frequencies follow (3 bytes each: channels from 3 on, RX1 of each channel, RX2), then rates from 3 on.
+# join tries, channel mask. Frequencies follow, 3 bytes each: channels from 3 on, RX1 of each channel, RX2; then the
+# rates of the channels from 3 on.
 _SESSION = "<4s16s16sIIBBBBBBBBH"
-# next FCntUp, ADR counter, flags and length of the answers, patience, join wait ms, join age, silence, answers
-_LIVE = "<IHBBIHH15s"
+# next FCntUp, ADR counter, flags and lengths, patience, join wait ms, join age, silence, answers, questions
+_LIVE = "<IHBBIHH15s2s"
 _HEAD_SIZE = 26
 _FIELDS_SIZE = _HEAD_SIZE + 54
 _FIXED = len(eu868.JOIN_CHANNELS_HZ)
@@ -30,8 +31,9 @@ _FREE = eu868.MAX_CHANNELS - _FIXED
 _RATES_AT = _FIELDS_SIZE + 3 * (_FREE + eu868.MAX_CHANNELS + 1)
 STORED_SIZE = _RATES_AT + _FREE
 _STORED_SIZES = {1: 147, VERSION: STORED_SIZE}
-_LIVE_SIZE = 31
+_LIVE_SIZE = 33
 ALL_RATES = eu868.MAX_DR << 4
+MAX_ANSWERS = 15
 
 
 def _pack_hz(frequencies_hz: "list[int]") -> bytearray:
@@ -57,7 +59,7 @@ class Memory:
         self._next_nonce = 1
         self._least_join_nonce = 0
         self._join_age = self._join_wait_ms = self._join_tries = 0
-        self._ask_link = self._ask_time = False
+        self.questions = b""
         self._forget_session()
 
     def _forget_session(self) -> None:
@@ -114,12 +116,13 @@ class Memory:
                 _LIVE,
                 self._f_cnt_up,
                 self._adr_count,
-                self._ack_due | self._ask_link << 1 | self._ask_time << 2 | len(self.answers) << 4,
+                self._ack_due | len(self.questions) << 1 | len(self.answers) << 4,
                 self._patience,
                 self._join_wait_ms,
                 self._join_age,
                 self._silent,
                 self.answers,
+                self.questions,
             )
             + self._ledger.pack()
         )
@@ -136,8 +139,8 @@ class Memory:
         live = struct.unpack(_LIVE, kept[STORED_SIZE:live_end])
         self._f_cnt_up, self._adr_count, flags, self._patience, self._join_wait_ms = live[:5]
         self._join_age, self._silent = live[5:7]
-        self._ack_due, self._ask_link, self._ask_time = bool(flags & 1), bool(flags & 2), bool(flags & 4)
-        self.answers = live[7][: flags >> 4]
+        self._ack_due = bool(flags & 1)
+        self.answers, self.questions = live[7][: flags >> 4], live[8][: flags >> 1 & 3]
         self._ledger.unpack(kept[live_end:-4])
         return True
 
