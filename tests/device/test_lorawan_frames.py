@@ -141,6 +141,19 @@ def test_an_hour_never_sees_more_than_the_duty_cycle():
         assert sum([1483 for at in sent if start <= at < start + 3600]) <= 36000
 
 
+def test_a_band_of_ten_percent_is_used_as_far_as_it_can_be_written_down():
+    ledger = Ledger()
+    band = eu868.sub_band(869525000)
+    spent = 0
+    while ledger.fits(band, 1483):
+        ledger.spend(band, 1483)
+        spent += 1483
+    assert 60000 < spent <= 65535 and ledger.used_ms(band) == spent
+    again = Ledger()
+    again.unpack(ledger.pack())
+    assert again.used_ms(band) == spent and not again.fits(band, 1483)
+
+
 def test_a_ledger_survives_packing():
     ledger = Ledger()
     ledger.spend(2, 700)

@@ -105,6 +105,20 @@ def test_counters_survive_sleep_exactly_and_a_power_cut_with_a_gap():
     assert network.open(sent[4], 128)[1] == b"z"
 
 
+def test_a_counter_that_is_used_up_ends_the_session():
+    flash = Flash()
+    mac, network = joined(flash)
+    mac._f_cnt_up = frames.MAX_F_CNT - 1
+    sent, _ = run(flash, mac.send(1, b"last"))
+    assert network.open(sent[4], frames.MAX_F_CNT - 1)[1] == b"last"
+    assert fails("exhausted", mac.send, 1, b"x") and mac.lost()
+    # Nor does a loss of memory give it back.
+    assert make(flash).lost()
+    down = network.down(frames.MAX_F_CNT, 2, b"x")
+    mac._f_cnt_down = frames.MAX_F_CNT - 3
+    assert mac.on_frame(down, 0) is None
+
+
 def test_flash_is_written_once_in_64_uplinks():
     flash = Flash()
     mac, _ = joined(flash)

@@ -99,7 +99,8 @@ class Site:
 class Twins:
     """Our MAC and pamoja's device in one session: the same address, keys and downlinks, so the same frames are due."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, f_cnt_up: int = 0, f_cnt_down: int = 0) -> None:
+        """The counters are the next ones."""
         addr = b"\x44\x33\x22\x01"
         app = EcbCipher(APP_KEY)
         self.ours = device(seed)
@@ -109,10 +110,13 @@ class Twins:
         self.keys = session_keys(app, 1, NET_ID, 1)
         self.session = LorawanSession(int.from_bytes(addr, "little"), *self.keys)
         settings = LorawanDeviceSettings(0, 22, seed=seed, regional_duty_cycle=False)
-        self.theirs = LorawanEndDevice.personalized(PLAN, self.session, settings)
+        self.theirs = LorawanEndDevice.personalized(
+            PLAN, self.session, settings, f_cnt_up, f_cnt_down - 1 if f_cnt_down else None
+        )
         self.ours.dr = self.theirs.data_rate
+        self.ours._f_cnt_up, self.ours._f_cnt_down = f_cnt_up, f_cnt_down
         self.now_us = 0
-        self.f_cnt_down = 0
+        self.f_cnt_down = f_cnt_down
 
     def uplink(self, payload: bytes, confirmed: bool = False) -> tuple[list[Any], Any]:
         """The same uplink of both, an hour after the one before."""

@@ -152,6 +152,8 @@ def order(source: random.Random) -> bytes:
 def differences(twins: Twins, actions: list[Any], theirs: Any, f_cnt: int) -> list[str]:
     transmission, windows = parts(actions)
     found = []
+    if liblora_reads(transmission[4], f_cnt, twins.keys)["FRMPayload"] != b"report":
+        found.append("payload")
     if transmission[4] != theirs.frame:
         pair = [liblora_reads(phy, f_cnt, twins.keys)["FOpts"].hex() for phy in (transmission[4], theirs.frame)]
         found.append(f"frames, FOpts {pair}")
@@ -179,6 +181,14 @@ def test_two_devices_under_the_same_orders_say_the_same_and_listen_alike(block: 
                 twins.downlink(orders, confirmed=source.random() < 0.3)
             else:
                 twins.silence()
+
+
+@pytest.mark.parametrize("first", [0xFFF8, 0x1_FFF8, 0x7FFF_FFF8])
+def test_counters_go_on_beyond_16_bits(first: int) -> None:
+    twins = Twins(3, first, first)
+    for f_cnt in range(first, first + 16):
+        assert differences(twins, *twins.uplink(b"report"), f_cnt) == []
+        twins.downlink(b"\x06")
 
 
 def test_two_devices_that_nobody_answers_fall_back_alike() -> None:

@@ -25,7 +25,8 @@ STORE_KEY = "lorawan"
 JOIN_MS = 10500
 # A repeat waits for this and up to as much again, so that bins which collided do not collide once more (chapter 7).
 REPEAT_MS = 1000
-REPEAT_BUDGET_MS = JOIN_MS + 2 * REPEAT_MS
+# What a repeat needs besides the delay of RX1: the wait, an uplink and a downlink at SF12.
+REPEAT_BUDGET_MS = 2 * REPEAT_MS + 5500
 # From the call to `receive` until the chip listens: the oscillator's start, and the way through Python.
 WAKE_UP_MS = TCXO_START_MS + 3
 # Half-width of the doubt about when a window is: a fixed part for scheduling, and 1 % of the time since the uplink.
@@ -137,7 +138,8 @@ class LorawanLink:
             actions = mac.send(f_port, payload, confirmed)
             for left in range(mac.nb_trans - 1, -1, -1):
                 answered = self._carry_out(actions, mac.on_frame)
-                if answered or not left or ticks_left(deadline_ms, self._clock.ticks_ms()) < REPEAT_BUDGET_MS:
+                need_ms = REPEAT_BUDGET_MS + 1000 * mac.rx1_delay_s
+                if answered or not left or ticks_left(deadline_ms, self._clock.ticks_ms()) < need_ms:
                     break
                 self._clock.sleep_ms(REPEAT_MS + REPEAT_MS * self._random(1)[0] // 256)
                 self._advance()

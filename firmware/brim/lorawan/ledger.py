@@ -10,6 +10,8 @@ SLOTS = 6
 _LAYOUT = "<I36H"
 SIZE = 76
 HOUR_MS = 3600000
+# What 16 bits hold, with room for what is reserved ahead. Of the sub-band with 10 % a sixth is used at most.
+MOST_MS = 64000
 
 
 class Ledger:
@@ -39,7 +41,7 @@ class Ledger:
         """May `ms` be sent? `shift` halves the total over all bands that many times (DutyCycleReq, section 5.3)."""
         if shift and sum(self._slots) + ms > HOUR_MS >> shift:
             return False
-        return self.used_ms(band) + ms <= SUB_BANDS[band][3] * (HOUR_MS // 10000)
+        return self.used_ms(band) + ms <= min(SUB_BANDS[band][3] * (HOUR_MS // 10000), MOST_MS)
 
     def spend(self, band: int, ms: int) -> None:
         """Count `ms` as sent now."""
