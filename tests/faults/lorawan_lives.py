@@ -27,8 +27,18 @@ JOIN_EUI = bytes.fromhex("70b3d57ed0000000")
 HOUR_US = 3_600_000_000
 STEPS = 60
 # LinkADRReq (DR3, power 2, NbTrans 2; DR0, NbTrans 3), RXParamSetupReq, RXTimingSetupReq, NewChannelReq, DlChannelReq,
-# DutyCycleReq off, DevStatusReq.
-COMMANDS = ("0332070002", "0300070003", "0513d2ad84", "0803", "0703184f8450", "0a00809184", "0400", "06")
+# DutyCycleReq off, DevStatusReq; a channel in the sub-band of 10 %, and that one alone.
+COMMANDS = (
+    "0332070002",
+    "0300070003",
+    "0513d2ad84",
+    "0803",
+    "0703184f8450",
+    "0a00809184",
+    "0400",
+    "06",
+    "0705d2ad84500300200003",
+)
 
 
 class PowerCut(Exception):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from brim.lorawan import eu868, frames
-from pamoja._native import LorawanMacCommand, lorawan_mac_parse
+from pamoja._native import LoraLink, LorawanMacCommand, lorawan_mac_parse
+from pamoja.gateway import Slot
 
 from tests.interop.device_oracles import APP_KEY, Site, Twins, liblora_reads, loramsg, parts
 
@@ -102,6 +103,23 @@ def test_windows_that_a_stranger_has_moved_are_where_we_listen() -> None:
     site.mac.on_frame(site.network.command(event.dev_addr, event.slot, orders).payload, 5)
     site.uplink(b"two", 1)
     assert site.windows[0][2] in (863_100_000, 863_300_000, 863_500_000)
+
+
+@pytest.mark.parametrize(("setup", "sf"), [(None, 12), (b"\x05\x03\xd2\xad\x84", 9)])
+def test_an_answer_in_the_second_window_is_where_we_listen(setup: bytes | None, sf: int) -> None:
+    site = Site()
+    site.mac.on_accept(site.join().accept.payload)
+    event, _ = site.uplink(b"one", 0)
+    if setup:
+        orders = [command(5, rx1_offset=0, rx2_data_rate=3, frequency_hz=869_525_000)]
+        assert orders[0].encode() == setup
+        site.mac.on_frame(site.network.command(event.dev_addr, event.slot, orders).payload, 5)
+    event, read = site.uplink(b"two", 1)
+    assert bool(read["FOpts"]) == bool(setup)
+    second = Slot(event.slot.timestamp_us + 1_000_000, 869_525_000, LoraLink(sf, 125_000))
+    answer = site.network.answer(event.dev_addr, second, 2, b"late")
+    assert site.in_a_window(answer) and site.mac.on_frame(answer.payload, 5) is not None
+    assert site.mac.received == (2, b"late")
 
 
 def test_questions_of_the_bin_are_understood() -> None:
