@@ -1,6 +1,6 @@
 """A device MAC on the bench: flash, a network with its keys, and the carrying out of actions. Runs on both Pythons."""
 
-from brim.lorawan import frames
+from brim.lorawan import frames, join_frames
 from brim.lorawan.crypto import session_keys
 from brim.lorawan.mac import Mac, MacError
 
@@ -50,8 +50,8 @@ def run(flash, actions):
 
 
 def accept(join_nonce, dl_settings=3, rx_delay_s=1, cf_list=None):
-    made = frames.Accept(join_nonce, 0x13, ADDR, dl_settings, rx_delay_s, cf_list or [])
-    return frames.build_join_accept(Cipher(APP_KEY), made)
+    made = join_frames.Accept(join_nonce, 0x13, ADDR, dl_settings, rx_delay_s, cf_list or [])
+    return join_frames.build_join_accept(Cipher(APP_KEY), made)
 
 
 class Network:

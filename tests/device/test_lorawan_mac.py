@@ -1,6 +1,6 @@
 """The device MAC: what it sends, when it listens, what it believes, and what it has written down before."""
 
-from brim.lorawan import eu868, frames
+from brim.lorawan import eu868, frames, join_frames
 from brim.lorawan.mac import Mac, MacError
 
 try:
@@ -27,12 +27,12 @@ def test_a_join_request_is_sent_with_both_windows_and_its_nonce_is_in_flash_firs
     actions = mac.join()
     assert [action[0] for action in actions] == ["persist", "transmit", "listen", "listen"]
     sent, windows = run(flash, actions)
-    assert frames.parse_join_request(sent[4]) == (JOIN_EUI, DEV_EUI, 1)
+    assert join_frames.parse_join_request(sent[4]) == (JOIN_EUI, DEV_EUI, 1)
     assert sent[1] in eu868.JOIN_CHANNELS_HZ and sent[2] == 7 and sent[3] == 14
     assert windows == [("listen", 5000, sent[1], 7), ("listen", 6000, 869525000, 12)]
     again = make(flash)
     again.advance(again.join_wait_ms())
-    assert frames.parse_join_request(run(flash, again.join())[0][4])[2] == 2
+    assert join_frames.parse_join_request(run(flash, again.join())[0][4])[2] == 2
 
 
 def test_an_accept_gives_a_session_with_the_networks_settings():
@@ -140,7 +140,7 @@ def test_a_damaged_or_foreign_state_is_not_believed():
     other = make(flash, kept, bytes(range(16)))
     assert not other.joined
     sent, _ = run(Flash(), other.join())
-    assert frames.parse_join_request(sent[4])[2] == 2
+    assert join_frames.parse_join_request(sent[4])[2] == 2
 
 
 def test_a_downlink_is_taken_once_and_its_counter_is_in_flash():
@@ -227,7 +227,7 @@ def test_a_state_of_the_version_before_loses_the_session_and_no_number():
     old = make(flash)
     assert not old.joined
     sent, _ = run(flash, old.join())
-    assert frames.parse_join_request(sent[4])[2] == 41
+    assert join_frames.parse_join_request(sent[4])[2] == 41
     assert old.on_accept(accept(7)) is None and old.on_accept(accept(8)) is not None
     assert old._ledger.used_ms(2) >= 9000
 

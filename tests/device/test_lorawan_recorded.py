@@ -2,7 +2,7 @@
 
 import json
 
-from brim.lorawan import crypto, eu868, frames, mac_commands
+from brim.lorawan import crypto, eu868, frames, join_frames, mac_commands
 from brim.lorawan.airtime import airtime_us
 
 from tests.device.lorawan_bench import Cipher, Flash, joined, run
@@ -95,7 +95,7 @@ def test_join_requests_and_session_keys():
         if "app_key" not in entry:
             continue
         expected = entry["expected"]
-        phy = frames.build_join_request(
+        phy = join_frames.build_join_request(
             Cipher(raw(entry["app_key"])), raw(expected["join_eui"]), raw(expected["dev_eui"]), expected["dev_nonce"]
         )
         assert phy[-4:] == raw(entry["correct_mic"]) and (phy == raw(entry["phy"])) == entry["mic_valid"]
@@ -115,7 +115,7 @@ def test_join_accepts_are_read_or_refused():
     read = refused = 0
     for entry in load("join.json")["join_accepts"]:
         try:
-            accept = frames.parse_join_accept(Cipher(raw(entry["app_key"])), raw(entry["phy"]))
+            accept = join_frames.parse_join_accept(Cipher(raw(entry["app_key"])), raw(entry["phy"]))
         except frames.FrameError:
             refused += 1
             assert not entry["mic_valid"]
@@ -135,7 +135,7 @@ def test_a_recorded_channel_list_is_understood():
         whole = plain + raw(entry["hex"])
         whole += crypto.cmac(app, b"\x20" + whole)[:4]
         phy = b"\x20" + app.decrypt(whole[:16]) + app.decrypt(whole[16:])
-        assert frames.parse_join_accept(app, phy).cf_list == entry["freqs_hz"]
+        assert join_frames.parse_join_accept(app, phy).cf_list == entry["freqs_hz"]
 
 
 def test_cmac_of_rfc_4493():

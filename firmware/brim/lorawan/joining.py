@@ -1,8 +1,8 @@
 """Over-the-air activation (LoRaWAN 1.0.4, section 6.2): the part of Mac that a wake with a session does not load."""
 
-from brim.lorawan import eu868, frames
+from brim.lorawan import eu868, join_frames
 from brim.lorawan.airtime import airtime_us
-from brim.lorawan.crypto import session_keys
+from brim.lorawan.crypto import FrameError, session_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def _data_rate(mac: "Mac", tries: int) -> int:
 def request(mac: "Mac") -> "list[Action]":
     """A join-request and the back-off after it; raises MacError `duty`."""
     mac._tx_dr = _data_rate(mac, mac._join_tries)
-    mac._phy = frames.build_join_request(mac._app, mac._join_eui, mac._dev_eui, mac._next_nonce)
+    mac._phy = join_frames.build_join_request(mac._app, mac._join_eui, mac._dev_eui, mac._next_nonce)
     sent = mac._transmit((0, 1, 2), True)
     back_off(mac)
     return sent
@@ -46,8 +46,8 @@ def back_off(mac: "Mac") -> None:
 def take_accept(mac: "Mac", phy: bytes) -> "list[Action] | None":
     """What came after a join-request: None if it is no accept for this device."""
     try:
-        accept = frames.parse_join_accept(mac._app, phy)
-    except frames.FrameError:
+        accept = join_frames.parse_join_accept(mac._app, phy)
+    except FrameError:
         return None
     offset, rx2_dr = accept.dl_settings >> 4 & 7, accept.dl_settings & 15
     # A JoinNonce never comes twice (section 6.2.6).
