@@ -29,17 +29,23 @@ DEVICE_TIME = 0x0D
 
 # From LINK_CHECK on, a byte per cid: bytes after the cid in an uplink << 4 | in a downlink; 0xFF: no such command.
 # TxParamSetup, which this region does not know, and Class B (0x10 on) are listed so that they can be stepped over.
-LENGTHS = b"\x02\x14\x01\x14\x20\x15\x01\x01\x14\xff\xff\x05\xff\xff\x10\x14\x03\x14"
+_LENGTHS = b"\x02\x14\x01\x14\x20\x15\x01\x01\x14\xff\xff\x05\xff\xff\x10\x14\x03\x14"
 # Repeated in every uplink until a downlink shows that the network knows (sections 5.4, 5.7 and 5.9).
 STICKY = (RX_PARAM_SETUP, RX_TIMING_SETUP, DL_CHANNEL)
 
 
+def lengths(cid: int) -> "tuple[int, int] | None":
+    """How many bytes follow a cid in an uplink and in a downlink; None: there is no such command."""
+    at = cid - LINK_CHECK
+    packed = _LENGTHS[at] if 0 <= at < len(_LENGTHS) else 0xFF
+    return None if packed == 0xFF else (packed >> 4, packed & 15)
+
+
 def _end(data: "bytes | bytearray", at: int, direction: int) -> int:
     # Where the command at `at` ends; 0 where it is unknown or cut.
-    cid = data[at] - LINK_CHECK
-    lengths = LENGTHS[cid] if 0 <= cid < len(LENGTHS) else 0xFF
-    end = at + 1 + (lengths & 15 if direction else lengths >> 4)
-    return 0 if lengths == 0xFF or end > len(data) else end
+    known = lengths(data[at])
+    end = at + 1 + known[direction] if known else 0
+    return end if end <= len(data) else 0
 
 
 def parse(data: "bytes | bytearray", direction: int) -> "list[tuple[int, bytes]]":
