@@ -1,6 +1,6 @@
 """LoRaWAN frames and region on the device: a few recorded values that need no files."""
 
-from brim.lorawan import eu868, frames, mac_commands
+from brim.lorawan import eu868, frames, join_frames, mac_commands
 from brim.lorawan.airtime import airtime_us, needs_ldro
 from brim.lorawan.crypto import cmac
 from brim.lorawan.ledger import Ledger
@@ -50,14 +50,14 @@ def test_a_join_request_of_another_stack_is_made_again():
     app = Cipher(bytes.fromhex("98929b92c49edba9676d646d3b612456"))
     phy = bytes.fromhex("0039363463336913aa05693574323831330489c65b1304")
     join_eui, dev_eui = bytes.fromhex("aa13693363343639"), bytes.fromhex("3331383274356905")
-    assert frames.build_join_request(app, join_eui, dev_eui, 35076) == phy
-    assert frames.parse_join_request(phy) == (join_eui, dev_eui, 35076)
+    assert join_frames.build_join_request(app, join_eui, dev_eui, 35076) == phy
+    assert join_frames.parse_join_request(phy) == (join_eui, dev_eui, 35076)
 
 
 def test_a_join_accept_with_channels_goes_there_and_back():
     app = Cipher(bytes(range(16)))
-    made = frames.Accept(7, 0x13, b"\x01\x02\x03\x04", 0x23, 5, [867100000, 0, 867500000, 867700000, 867900000])
-    got = frames.parse_join_accept(app, frames.build_join_accept(app, made))
+    made = join_frames.Accept(7, 0x13, b"\x01\x02\x03\x04", 0x23, 5, [867100000, 0, 867500000, 867700000, 867900000])
+    got = join_frames.parse_join_accept(app, join_frames.build_join_accept(app, made))
     assert (got.join_nonce, got.net_id, got.dev_addr, got.dl_settings, got.rx_delay_s) == (
         7,
         0x13,
@@ -66,13 +66,13 @@ def test_a_join_accept_with_channels_goes_there_and_back():
         5,
     )
     assert got.cf_list == made.cf_list
-    assert raises(frames.parse_join_accept, Cipher(bytes(16)), frames.build_join_accept(app, made))
+    assert raises(join_frames.parse_join_accept, Cipher(bytes(16)), join_frames.build_join_accept(app, made))
 
 
 def test_a_join_accept_of_lorawan_1_1_is_refused():
     # lora-packet (MIT), __tests__/join_accept_encrypt.ts
     app = Cipher(bytes.fromhex("0102030405060708090a0b0c0d0e0f10"))
-    assert raises(frames.parse_join_accept, app, bytes.fromhex("207abeea06b02920f11c02d0348fcf1815"))
+    assert raises(join_frames.parse_join_accept, app, bytes.fromhex("207abeea06b02920f11c02d0348fcf1815"))
 
 
 def test_bytes_that_are_no_frame_are_refused():
@@ -139,6 +139,19 @@ def test_an_hour_never_sees_more_than_the_duty_cycle():
     assert len(sent) > 4 * 24 // 2
     for start in sent:
         assert sum([1483 for at in sent if start <= at < start + 3600]) <= 36000
+
+
+def test_a_band_of_ten_percent_is_used_as_far_as_it_can_be_written_down():
+    ledger = Ledger()
+    band = eu868.sub_band(869525000)
+    spent = 0
+    while ledger.fits(band, 1483):
+        ledger.spend(band, 1483)
+        spent += 1483
+    assert 60000 < spent <= 65535 and ledger.used_ms(band) == spent
+    again = Ledger()
+    again.unpack(ledger.pack())
+    assert again.used_ms(band) == spent and not again.fits(band, 1483)
 
 
 def test_a_ledger_survives_packing():

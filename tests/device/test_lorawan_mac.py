@@ -1,88 +1,24 @@
 """The device MAC: what it sends, when it listens, what it believes, and what it has written down before."""
 
-from brim.lorawan import eu868, frames
-from brim.lorawan.crypto import session_keys
+from brim.lorawan import eu868, frames, join_frames
 from brim.lorawan.mac import Mac, MacError
 
 try:
-    from cryptolib import aes
-
-    class Cipher:
-        def __init__(self, key):
-            self.encrypt = aes(key, 1).encrypt
-            self.decrypt = aes(key, 1).decrypt
-
+    from tests.device.lorawan_bench import (
+        ADDR,
+        APP_KEY,
+        DEV_EUI,
+        JOIN_EUI,
+        Cipher,
+        Flash,
+        accept,
+        fails,
+        joined,
+        make,
+        run,
+    )
 except ImportError:
-    from brim_gateway.network.session import EcbCipher as Cipher
-
-DEV_EUI = bytes.fromhex("70b3d57ed0000001")
-JOIN_EUI = bytes.fromhex("70b3d57ed0000000")
-APP_KEY = bytes.fromhex("6f1e2d3c4b5a69788796a5b4c3d2e1f0")
-ADDR = b"\x44\x33\x22\x01"
-
-
-class Flash:
-    def __init__(self):
-        self.blob = None
-        self.writes = 0
-
-    def load(self):
-        return self.blob
-
-
-def make(flash, kept=None, app_key=APP_KEY, step=64):
-    return Mac(DEV_EUI, JOIN_EUI, app_key, Cipher, lambda n: bytes(n), flash.load, kept, step)
-
-
-def run(flash, actions):
-    """Carry out, as a link does; gives the transmission and the windows."""
-    sent, windows = None, []
-    for action in actions:
-        if action[0] == "persist":
-            assert sent is None
-            flash.blob = action[1]
-            flash.writes += 1
-        elif action[0] == "transmit":
-            sent = action
-        else:
-            windows.append(action)
-    return sent, windows
-
-
-def accept(join_nonce, dl_settings=3, rx_delay_s=1, cf_list=None):
-    made = frames.Accept(join_nonce, 0x13, ADDR, dl_settings, rx_delay_s, cf_list or [])
-    return frames.build_join_accept(Cipher(APP_KEY), made)
-
-
-class Network:
-    """The other end's keys after a join with this nonce."""
-
-    def __init__(self, join_nonce, dev_nonce):
-        keys = session_keys(Cipher(APP_KEY), join_nonce, 0x13, dev_nonce)
-        self.net, self.app = Cipher(keys[0]), Cipher(keys[1])
-
-    def down(self, f_cnt, f_port=None, payload=b"", f_opts=b"", f_ctrl=0, m_type=frames.DATA_DOWN):
-        return frames.build_data(m_type, self.net, self.app, ADDR, f_ctrl, f_cnt, f_opts, f_port, payload)
-
-    def open(self, phy, f_cnt):
-        frame = frames.parse_data(phy)
-        return frame, frames.open_data(self.net, self.app, phy, frame, f_cnt)
-
-
-def joined(flash, step=64, dl_settings=3, cf_list=None):
-    mac = make(flash, step=step)
-    run(flash, mac.join())
-    more = mac.on_accept(accept(1, dl_settings, 1, cf_list))
-    run(flash, more)
-    return mac, Network(1, 1)
-
-
-def fails(word, call, *args):
-    try:
-        call(*args)
-    except MacError as error:
-        return str(error) == word
-    return False
+    from lorawan_bench import ADDR, APP_KEY, DEV_EUI, JOIN_EUI, Cipher, Flash, accept, fails, joined, make, run
 
 
 def test_a_join_request_is_sent_with_both_windows_and_its_nonce_is_in_flash_first():
@@ -91,11 +27,12 @@ def test_a_join_request_is_sent_with_both_windows_and_its_nonce_is_in_flash_firs
     actions = mac.join()
     assert [action[0] for action in actions] == ["persist", "transmit", "listen", "listen"]
     sent, windows = run(flash, actions)
-    assert frames.parse_join_request(sent[4]) == (JOIN_EUI, DEV_EUI, 1)
+    assert join_frames.parse_join_request(sent[4]) == (JOIN_EUI, DEV_EUI, 1)
     assert sent[1] in eu868.JOIN_CHANNELS_HZ and sent[2] == 7 and sent[3] == 14
     assert windows == [("listen", 5000, sent[1], 7), ("listen", 6000, 869525000, 12)]
-    again, _ = run(flash, make(flash).join())
-    assert frames.parse_join_request(again[4])[2] == 2
+    again = make(flash)
+    again.advance(again.join_wait_ms())
+    assert join_frames.parse_join_request(run(flash, again.join())[0][4])[2] == 2
 
 
 def test_an_accept_gives_a_session_with_the_networks_settings():
@@ -168,6 +105,20 @@ def test_counters_survive_sleep_exactly_and_a_power_cut_with_a_gap():
     assert network.open(sent[4], 128)[1] == b"z"
 
 
+def test_a_counter_that_is_used_up_ends_the_session():
+    flash = Flash()
+    mac, network = joined(flash)
+    mac._f_cnt_up = frames.MAX_F_CNT - 1
+    sent, _ = run(flash, mac.send(1, b"last"))
+    assert network.open(sent[4], frames.MAX_F_CNT - 1)[1] == b"last"
+    assert fails("exhausted", mac.send, 1, b"x") and mac.lost()
+    # Nor does a loss of memory give it back.
+    assert make(flash).lost()
+    down = network.down(frames.MAX_F_CNT, 2, b"x")
+    mac._f_cnt_down = frames.MAX_F_CNT - 3
+    assert mac.on_frame(down, 0) is None
+
+
 def test_flash_is_written_once_in_64_uplinks():
     flash = Flash()
     mac, _ = joined(flash)
@@ -189,7 +140,7 @@ def test_a_damaged_or_foreign_state_is_not_believed():
     other = make(flash, kept, bytes(range(16)))
     assert not other.joined
     sent, _ = run(Flash(), other.join())
-    assert frames.parse_join_request(sent[4])[2] == 2
+    assert join_frames.parse_join_request(sent[4])[2] == 2
 
 
 def test_a_downlink_is_taken_once_and_its_counter_is_in_flash():
@@ -220,48 +171,65 @@ def test_a_confirmed_downlink_is_acknowledged_in_the_next_uplink_only():
     assert not network.open(run(flash, mac.send(1, b"x"))[0][4], 2)[0].f_ctrl & frames.ACK
 
 
-def answers_to(commands):
+def test_the_first_join_of_a_boot_waits_at_random_unless_somebody_waits_for_it():
+    waits = set()
+    for each in (b"\x00\x00", b"\x00\x80", b"\xff\xff"):
+        mac = Mac(DEV_EUI, JOIN_EUI, APP_KEY, Cipher, lambda n, each=each: (each * n)[:n], Flash().load, None)
+        waits.add(mac.join_wait_ms())
+        kept = make(Flash(), mac.state())
+        assert kept.join_wait_ms() == mac.join_wait_ms()
+    assert sorted(waits) == [0, 32768 * 54, 65535 * 54]
+    assert fails("wait", mac.join)
+    mac.hurry()
+    run(Flash(), mac.join())
+    # After a try it is back-off, and that holds whoever waits.
+    mac.hurry()
+    assert fails("wait", mac.join)
+
+
+def test_a_bin_that_dies_of_its_own_join_request_does_not_send_them_faster():
+    from brim.lorawan.airtime import airtime_us
+
     flash = Flash()
-    mac, network = joined(flash)
-    run(flash, mac.send(1, b"x"))
-    run(flash, mac.on_frame(network.down(0, f_opts=commands), -7))
-    frame, _ = network.open(run(flash, mac.send(1, b"x"))[0][4], 1)
-    return mac, frame.f_opts
+    spent_us = 0
+    for _ in range(3600):
+        # The supply lasts for 10 s.
+        mac = make(flash)
+        mac.advance(10000)
+        if not mac.join_wait_ms():
+            spent_us += airtime_us(23, run(flash, mac.join())[0][2])
+    assert 0 < spent_us <= 8700000 * 10 // 24
 
 
-def test_link_adr_is_obeyed_as_a_block_or_not_at_all():
-    mac, answer = answers_to(bytes.fromhex("0332070002"))
-    assert answer == b"\x03\x07" and (mac.dr, mac.power, mac.mask, mac.nb_trans) == (3, 2, 7, 2)
-    # a channel that does not exist, DR6, and TXPower 8: each refused by its bit, and nothing is changed
-    mac, answer = answers_to(bytes.fromhex("0332ff0001") + bytes.fromhex("0368070001"))
-    assert answer == b"\x03\x01\x03\x01" and (mac.dr, mac.power, mac.mask, mac.nb_trans) == (5, 0, 7, 1)
-    mac, answer = answers_to(bytes.fromhex("03ff050000"))
-    assert answer == b"\x03\x07" and (mac.dr, mac.power, mac.mask, mac.nb_trans) == (5, 0, 5, 1)
-
-
-def test_channels_and_windows_are_changed_where_the_region_allows_it():
-    mac, answer = answers_to(bytes.fromhex("0703184f8450"))
-    assert answer == b"\x07\x03" and mac.channels[3] == 867100000 and mac.mask == 15
-    mac, answer = answers_to(bytes.fromhex("0700184f8450") + bytes.fromhex("070340e68950"))
-    assert answer == b"\x07\x02\x07\x02" and mac.channels[0] == 868100000 and mac.channels[3] == 0
-    mac, answer = answers_to(bytes.fromhex("0523d2ad84"))
-    assert answer == b"\x05\x07" and (mac.rx1_offset, mac.rx2_dr, mac.rx2_hz) == (2, 3, 869525000)
-    mac, answer = answers_to(bytes.fromhex("056fd2ad84"))
-    assert answer == b"\x05\x01" and (mac.rx1_offset, mac.rx2_dr) == (0, 3)
-    assert answers_to(b"\x08\x05")[0].rx1_delay_s == 5
-    assert answers_to(b"\x06")[1] == b"\x06\xff" + bytes((-7 & 63,))
-
-
-def test_an_answer_about_windows_is_repeated_until_a_downlink_comes():
-    mac, answer = answers_to(b"\x08\x05\x06")
+def test_a_rejoin_waits_for_silent_days_and_for_a_random_time():
     flash = Flash()
-    network = Network(1, 1)
-    assert answer == b"\x08\x06\xff\x39"
-    frame, _ = network.open(run(flash, mac.send(1, b"x"))[0][4], 2)
-    assert frame.f_opts == b"\x08"
-    run(flash, mac.on_frame(network.down(1), 0))
-    frame, _ = network.open(run(flash, mac.send(1, b"x"))[0][4], 3)
-    assert frame.f_opts == b""
+    mac, _ = joined(flash)
+    mac._patience = 10
+    for _ in range(64 + 8 * 32):
+        assert not mac.lost()
+        mac._ledger = type(mac._ledger)()
+        run(flash, mac.send(1, b"x"))
+    assert mac.dr == 0 and not mac.lost()
+    mac.advance(3 * 86400000)
+    assert not mac.lost()
+    mac = make(flash, mac.state())
+    mac.advance(10 * 720000)
+    assert mac.lost()
+
+
+def test_a_state_of_the_version_before_loses_the_session_and_no_number():
+    import struct
+
+    flash = Flash()
+    mac, _ = joined(flash)
+    head = struct.pack("<BIII6HB", 1, mac._owner, 41, 7, 0, 0, 9000, 0, 0, 0, 1)
+    flash.blob = head + bytes(121)
+    old = make(flash)
+    assert not old.joined
+    sent, _ = run(flash, old.join())
+    assert join_frames.parse_join_request(sent[4])[2] == 41
+    assert old.on_accept(accept(7)) is None and old.on_accept(accept(8)) is not None
+    assert old._ledger.used_ms(2) >= 9000
 
 
 def test_silence_leads_to_full_power_slower_rates_and_at_last_a_new_join():
@@ -312,20 +280,9 @@ def test_after_a_power_cut_reserved_airtime_counts_as_spent():
     mac.dr = 0
     before = 0
     while not fails("duty", mac.send, 1, bytes(12)):
-        run(flash, mac._transmit([868100000], 1, None))
+        run(flash, mac._transmit([0], None))
         before += 1
     assert before > 10
     cold = make(flash)
     cold.dr = 0
     assert fails("duty", cold.send, 1, bytes(12))
-
-
-def test_what_is_too_long_for_the_rate_is_refused_and_answers_wait_for_room():
-    flash = Flash()
-    mac, network = joined(flash)
-    assert fails("no session", make(Flash()).send, 1, b"x")
-    mac.dr = 0
-    assert fails("too long", mac.send, 1, bytes(52))
-    run(flash, mac.on_frame(network.down(0, f_opts=b"\x06"), 0))
-    assert network.open(run(flash, mac.send(1, bytes(51)))[0][4], 0)[0].f_opts == b""
-    assert network.open(run(flash, mac.send(1, bytes(12)))[0][4], 1)[0].f_opts[:1] == b"\x06"

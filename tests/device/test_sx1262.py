@@ -3,7 +3,7 @@
 from brim.core.faults import RadioFault
 from brim.drivers.sx1262 import SX1262
 from brim.links.lorawan_link import STORE_KEY, LorawanLink, window_offset_us, window_symbols
-from brim.lorawan import frames
+from brim.lorawan import frames, join_frames
 from brim.lorawan.airtime import airtime_us, symbol_us
 from brim.lorawan.crypto import session_keys
 
@@ -267,10 +267,10 @@ class Network:
     def reply(self, phy):
         app = Cipher(APP_KEY)
         if phy[0] == 0:
-            dev_nonce = frames.parse_join_request(phy)[2]
+            dev_nonce = join_frames.parse_join_request(phy)[2]
             keys = session_keys(app, dev_nonce, 0, dev_nonce)
             self.net, self.app = Cipher(keys[0]), Cipher(keys[1])
-            return frames.build_join_accept(app, frames.Accept(dev_nonce, 0, ADDR, 3, 1, []))
+            return join_frames.build_join_accept(app, join_frames.Accept(dev_nonce, 0, ADDR, 3, 1, []))
         self.f_cnt_down += 1
         return frames.build_data(3, self.net, self.app, ADDR, 0, self.f_cnt_down - 1, b"", 2, b"\x01ack")
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 STORE_KEY = "lorawan"
 # What one join needs: a join-request, 6 s to RX2, and an accept at SF12.
 JOIN_MS = 10500
+# A repeat waits for this and up to as much again, so that bins which collided do not collide once more (chapter 7).
+REPEAT_MS = 1000
+# What a repeat needs besides the delay of RX1: the wait, an uplink and a downlink at SF12.
+REPEAT_BUDGET_MS = 2 * REPEAT_MS + 5500
 # From the call to `receive` until the chip listens: the oscillator's start, and the way through Python.
 WAKE_UP_MS = TCXO_START_MS + 3
 # Half-width of the doubt about when a window is: a fixed part for scheduling, and 1 % of the time since the uplink.
@@ -46,7 +50,11 @@ def window_offset_us(sf: int, symbols: int) -> int:
 
 
 class LorawanLink:
-    """See brim.links. `mac_state` must have been destroyed where it was kept: it is good for one link only."""
+    """See brim.links. `mac_state` must have been destroyed where it was kept: it is good for one link only.
+
+    `spread`: nobody is waiting for this bin, so its first join is delayed at random; `open` says `join wait` until
+    then. `mac` is there for its questions and answers: `ask_time`, `network_time`, `battery`.
+    """
 
     ACKNOWLEDGES = False
 
@@ -60,14 +68,16 @@ class LorawanLink:
         clock: "Clock",
         random_bytes: "Callable[[int], bytes]",
         slept_s: int,
+        spread: bool = False,
     ) -> None:
         self._radio = radio
         self._store = store
         self._clock = clock
+        self._random = random_bytes
         self._started = False
         self._sound = True
         self._sent = False
-        self._mac = Mac(
+        self.mac = Mac(
             identity.dev_eui,
             identity.join_eui,
             identity.app_key,
@@ -77,22 +87,24 @@ class LorawanLink:
             mac_state,
             first_dr=12 - identity.sf if 7 <= identity.sf <= 12 else 5,
         )
+        if not spread:
+            self.mac.hurry()
         # The sleep clock is poor: only nine tenths of what it says have certainly passed.
-        self._mac.advance(slept_s * 900)
+        self.mac.advance(slept_s * 900)
         self._at_ms = clock.ticks_ms()
 
     def _advance(self) -> None:
         now_ms = self._clock.ticks_ms()
-        self._mac.advance((now_ms - self._at_ms) & (TICKS - 1))
+        self.mac.advance((now_ms - self._at_ms) & (TICKS - 1))
         self._at_ms = now_ms
 
     def open(self, deadline_ms: int) -> "str | None":
         """None when there is a session; else `join wait`, `join duty`, `no join`, or a fault of radio or store."""
-        if self._mac.joined and not self._mac.lost():
+        if self.mac.joined and not self.mac.lost():
             return None
         fault = self._join(deadline_ms)
         # A session that nobody has answered for long is better than none.
-        return None if self._mac.joined and not self._mac.exhausted() else fault
+        return None if self.mac.joined and not self.mac.exhausted() else fault
 
     def _join(self, deadline_ms: int) -> "str | None":
         if ticks_left(deadline_ms, self._clock.ticks_ms()) < JOIN_MS:
@@ -101,7 +113,7 @@ class LorawanLink:
             return "store"
         self._advance()
         try:
-            accepted = self._carry_out(self._mac.join(), self._mac.on_accept)
+            accepted = self._carry_out(self.mac.join(), self.mac.on_accept)
         except MacError as error:
             return "join " + str(error)
         except Fault as fault:
@@ -117,7 +129,7 @@ class LorawanLink:
 
     def send(self, f_port: int, payload: bytes, deadline_ms: int, confirmed: bool = False) -> Exchange:
         """One uplink with its receive windows, repeated as often as the network wishes (NbTrans) until it answers."""
-        mac = self._mac
+        mac = self.mac
         self._advance()
         self._sent = False
         if not self._sound:
@@ -126,8 +138,10 @@ class LorawanLink:
             actions = mac.send(f_port, payload, confirmed)
             for left in range(mac.nb_trans - 1, -1, -1):
                 answered = self._carry_out(actions, mac.on_frame)
-                if answered or not left or ticks_left(deadline_ms, self._clock.ticks_ms()) < JOIN_MS:
+                need_ms = REPEAT_BUDGET_MS + 1000 * mac.rx1_delay_s
+                if answered or not left or ticks_left(deadline_ms, self._clock.ticks_ms()) < need_ms:
                     break
+                self._clock.sleep_ms(REPEAT_MS + REPEAT_MS * self._random(1)[0] // 256)
                 self._advance()
                 actions = mac.repeat()
         except MacError as error:
@@ -155,7 +169,7 @@ class LorawanLink:
                 came = self._listen(end_us, *action[1:])
                 if came is None:
                     continue
-                more = take(came[0]) if take == self._mac.on_accept else take(came[0], came[1])
+                more = take(came[0]) if take == self.mac.on_accept else take(came[0], came[1])
                 if more is not None:
                     self._carry_out(more, take)
                     return True
@@ -184,7 +198,7 @@ class LorawanLink:
         if not self._sound:
             return b""
         self._advance()
-        return self._mac.state()
+        return self.mac.state()
 
     def close(self) -> None:
         """Send the radio to sleep."""

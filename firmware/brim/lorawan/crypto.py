@@ -15,6 +15,10 @@ UP = 0
 DOWN = 1
 
 
+class FrameError(ValueError):
+    """These bytes are no such frame, or these fields make none."""
+
+
 def _double(number: int) -> int:
     # Doubling in GF(2^128) of RFC 4493, section 2.3.
     number <<= 1

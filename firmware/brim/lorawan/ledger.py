@@ -10,6 +10,8 @@ SLOTS = 6
 _LAYOUT = "<I36H"
 SIZE = 76
 HOUR_MS = 3600000
+# What 16 bits hold, with room for what is reserved ahead. Of the sub-band with 10 % a sixth is used at most.
+MOST_MS = 64000
 
 
 class Ledger:
@@ -17,30 +19,33 @@ class Ledger:
 
     def __init__(self) -> None:
         self._into_ms = 0
-        self._slots = [[0] * SLOTS for _ in SUB_BANDS]
+        # SLOTS numbers for each sub-band, the running slot first.
+        self._slots = [0] * (SLOTS * len(SUB_BANDS))
 
-    def advance(self, ms: int) -> None:
-        """Let `ms` pass; after a sleep give only what has certainly passed."""
+    def advance(self, ms: int) -> int:
+        """Let `ms` pass; after a sleep give only what has certainly passed. How many slots have ended."""
         ms += self._into_ms
         self._into_ms = ms % SLOT_MS
-        for _ in range(min(ms // SLOT_MS, SLOTS)):
-            for slots in self._slots:
-                slots.pop()
-                slots.insert(0, 0)
+        ended = ms // SLOT_MS
+        slots = self._slots
+        for _ in range(min(ended, SLOTS)):
+            for at in range(len(slots) - 1, -1, -1):
+                slots[at] = slots[at - 1] if at % SLOTS else 0
+        return ended
 
     def used_ms(self, band: int) -> int:
         """Airtime that still counts."""
-        return sum(self._slots[band])
+        return sum(self._slots[SLOTS * band : SLOTS * (band + 1)])
 
     def fits(self, band: int, ms: int, shift: int = 0) -> bool:
         """May `ms` be sent? `shift` halves the total over all bands that many times (DutyCycleReq, section 5.3)."""
-        if shift and sum([sum(slots) for slots in self._slots]) + ms > HOUR_MS >> shift:
+        if shift and sum(self._slots) + ms > HOUR_MS >> shift:
             return False
-        return self.used_ms(band) + ms <= SUB_BANDS[band][3] * (HOUR_MS // 10000)
+        return self.used_ms(band) + ms <= min(SUB_BANDS[band][3] * (HOUR_MS // 10000), MOST_MS)
 
     def spend(self, band: int, ms: int) -> None:
         """Count `ms` as sent now."""
-        self._slots[band][0] = min(self._slots[band][0] + ms, 65535)
+        self._slots[SLOTS * band] = min(self._slots[SLOTS * band] + ms, 65535)
 
     def wait_ms(self) -> int:
         """After this much time something may be free that is not free now."""
@@ -48,14 +53,10 @@ class Ledger:
 
     def pack(self) -> bytes:
         """SIZE bytes."""
-        numbers = [self._into_ms]
-        for slots in self._slots:
-            numbers.extend(slots)
-        return struct.pack(_LAYOUT, *numbers)
+        return struct.pack(_LAYOUT, self._into_ms, *self._slots)
 
     def unpack(self, blob: bytes) -> None:
         """The inverse of `pack`."""
         numbers = struct.unpack(_LAYOUT, blob)
         self._into_ms = min(numbers[0], SLOT_MS - 1)
-        for band in range(len(SUB_BANDS)):
-            self._slots[band] = list(numbers[1 + band * SLOTS : 1 + (band + 1) * SLOTS])
+        self._slots = list(numbers[1:])

@@ -69,7 +69,7 @@ def test_no_commands_of_a_network_break_the_device(downlinks, in_fopts):
         else:
             phy = frames.build_data(frames.DATA_DOWN, net, app, ADDR, 0, f_cnt, b"", 0, data)
         assert mac.on_frame(phy, -3) is not None
-        assert len(mac.sticky) + len(mac.once) <= 15
+        assert len(mac.answers) <= 15
         still_works(mac)
 
 

@@ -40,6 +40,7 @@ class Bin:
     dev: str = DEV
     app_key: bytes = APP_KEY
     seed: int = 1
+    spread: bool = False
     flash: bytes | None = None
     kept: bytes | None = None
     cut_at: int | None = None
@@ -62,6 +63,8 @@ class Bin:
             lambda: self.flash,
             kept,
         )
+        if not self.spread:
+            self.mac.hurry()
 
     def sleep(self, seconds: int) -> None:
         self.kept = self.mac.state()

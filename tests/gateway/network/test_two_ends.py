@@ -53,6 +53,46 @@ def test_an_accept_that_is_lost_leaves_the_old_session_usable_until_the_new_one_
     assert stored is not None and stored.pending is None
 
 
+def test_a_bin_asks_for_its_link_and_for_the_time() -> None:
+    air = pair()
+    assert air.join()
+    air.bin.mac.ask_link_check()
+    air.bin.mac.ask_time()
+    assert air.uplink(b"what time is it?")
+    assert air.bin.mac.link_check is not None and air.bin.mac.link_check[1] == 1
+    assert air.bin.mac.network_time is not None
+    gps_s = air.bin.mac.network_time[0]
+    # 18 leap seconds lie between GPS time, which began on 6 January 1980, and UTC.
+    sent_s = (air.now_us - 7_000_000) // 1_000_000
+    assert abs(gps_s + 315_964_800 - 18 - sent_s) <= 1
+
+
+def test_bins_that_nobody_waits_for_do_not_join_all_at_once() -> None:
+    waits_s = sorted(Bin(seed=seed, spread=True).mac.join_wait_ms() // 1000 for seed in range(500))
+    assert waits_s[0] < 60 and waits_s[-1] > 3400
+    for minute in range(59):
+        assert sum(minute <= wait_s // 60 < minute + 1 for wait_s in waits_s) <= 25
+
+
+def test_a_bin_whose_network_forgot_it_falls_back_and_joins_again_by_itself() -> None:
+    air = pair()
+    air.join()
+    air.uplink(b"a")
+    air.server = NetworkServer([row()], random_bytes=random.Random(2).randbytes)
+    days = 0.0
+    while not air.bin.mac.lost():
+        air.uplink(b"is anybody there?")
+        air.bin.sleep(3600)
+        air.now_us += 3600_000_000
+        days += 1 / 24
+    assert {result.reason for result in air.results[2:]} == {"unknown address"}
+    # 320 uplinks of which each but the first 64 asks for an answer, and three to five silent days.
+    assert 13 <= days <= 14
+    assert air.join()
+    assert air.uplink(b"again", confirmed=True)
+    assert air.bin.mac.acknowledged and air.results[-1].kind == "data"
+
+
 def test_a_replayed_frame_and_a_replayed_join_are_refused() -> None:
     air = pair()
     air.join()
