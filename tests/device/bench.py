@@ -155,7 +155,7 @@ class Device(Part):
     def save_settings(self, text):
         self.bench.settings = text
 
-    def make_link(self, state, slept_s, sf):
+    def make_link(self, state, slept_s, wake):
         self.bench.link.opened_with = (state, slept_s)
         return self.bench.link
 

@@ -177,3 +177,14 @@ def test_a_network_that_is_silent_for_days_is_joined_again_while_the_old_session
         state = link.state()
     # Not at every wake: back-off.
     assert 1 <= joins < 100
+
+
+def test_the_battery_is_told_between_low_and_fresh():
+    link = Place().link()
+    told = []
+    for battery_mv in (2900, 3100, 3350, 3600, 4200):
+        link.set_battery(battery_mv, 3100)
+        told.append(link.mac.battery)
+    assert told == [1, 1, 127, 254, 254]
+    link.set_battery(3600, 4000)
+    assert 1 <= link.mac.battery <= 254

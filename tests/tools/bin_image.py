@@ -96,7 +96,9 @@ class Image:
     sizes: dict[str, int]
 
     def provision(self, nvs: dict[str, bytes]) -> None:
-        (self.path / "nvs.json").write_text(json.dumps({f"brim_id.{key}": value.hex() for key, value in nvs.items()}))
+        """Values of the namespace `brim_id`, or of the one before the dot."""
+        stored = {key if "." in key else f"brim_id.{key}": value.hex() for key, value in nvs.items()}
+        (self.path / "nvs.json").write_text(json.dumps(stored))
 
     def command(self, heap_bytes: int) -> list[str]:
         micropython = shutil.which("micropython", path=SCRIPTS)

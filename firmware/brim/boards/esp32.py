@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from brim.core.cycle import Wake
     from brim.core.hal import Ranger
     from brim.drivers.accelerometer import Accelerometer
     from brim.drivers.thermometer import Thermometer
@@ -202,8 +203,8 @@ class Device:
 
         write_text(SETTINGS_FILE, text)
 
-    def make_link(self, state: "bytes | None", slept_s: int, sf: int) -> "Any":
-        """The bin's own link; only its code is loaded. sf: where a LoRaWAN bin begins."""
+    def make_link(self, state: "bytes | None", slept_s: int, wake: "Wake") -> "Any":
+        """The bin's own link; only its code is loaded."""
         identity = self.identity
         if identity is None:
             raise ValueError("no identity")
@@ -218,8 +219,14 @@ class Device:
 
         from brim.links.lorawan_link import LorawanLink
 
-        identity.sf = sf
-        return LorawanLink(self._radio(), state, self.store, identity, _cipher, self.clock, urandom, slept_s)
+        settings = wake.state.settings
+        identity.sf = settings["sf"]
+        link = LorawanLink(
+            self._radio(), state, self.store, identity, _cipher, self.clock, urandom, slept_s, not wake.hurried
+        )
+        if wake.battery_mv is not None:
+            link.set_battery(wake.battery_mv, settings["battery_low_mv"])
+        return link
 
     def release(self) -> None:
         """Let go of the code that only measures or reads settings; it is loaded again when it is needed again."""

@@ -164,6 +164,7 @@ class Console:
         if device.identity is None:
             raise Refused("unprovisioned", "this bin has no identity")
         now = Wake(device)
+        now.hurried = True
         now.take_reading(always=True)
         if now.reading is None:
             raise Refused("fault", now.fault or "no reading")

@@ -26,7 +26,8 @@ CONFIRM_S = 120
 
 
 class Wake:
-    """The state of one wake. `epoch_ok` is False while no epoch could be committed: then nothing gets a seq."""
+    """The state of one wake. `epoch_ok` is False while no epoch could be committed: then nothing gets a seq.
+    `hurried`: somebody waits for what it sends."""
 
     def __init__(self, device: "Device") -> None:
         self.device = device
@@ -36,6 +37,8 @@ class Wake:
         self.state: "RtcState" = load(device.rtc.load())
         self.outbox = Outbox(self.state, device.flash)
         self.epoch_ok = True
+        self.hurried = False
+        self.battery_mv: "int | None" = None
         self.reading: "Reading | None" = None
         self.fault: "str | None" = None
         self.sent = 0
@@ -100,10 +103,12 @@ class Wake:
         self.save()
         self.device.release()
         try:
-            link = self.device.make_link(exact or None, rested_s, state.settings["sf"])
+            link = self.device.make_link(exact or None, rested_s, self)
             confirms = getattr(link, "ACKNOWLEDGES", False)
             fault = link.open(self.deadline_ms)
-            if fault:
+            if fault == "join wait":
+                self.device.log(fault)
+            elif fault:
                 self.log_fault(fault)
             elif confirms:
                 self._send_all(link)

@@ -38,7 +38,7 @@ def take_reading(wake: "Wake", always: bool = False) -> None:
         log_fault("ranger")
     device.feed()
     senses.tilted = _ask("accelerometer", lambda: device.accelerometer().tilted(), log_fault)
-    senses.battery_mv = _ask("battery", device.battery_mv, log_fault)
+    wake.battery_mv = senses.battery_mv = _ask("battery", device.battery_mv, log_fault)
     at_s = wake.now_s()
     measured = consider(measured, state.memory, settings["empty_mm"], settings["full_mm"])
     events = events_of(measured, state.last.events, state.memory, senses, settings)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from brim.lorawan.mac import Action
 
 STORE_KEY = "lorawan"
+FRESH_MV = 3600  # a fresh lithium cell
 # What one join needs: a join-request, 6 s to RX2, and an accept at SF12.
 JOIN_MS = 10500
 # A repeat waits for this and up to as much again, so that bins which collided do not collide once more (chapter 7).
@@ -92,6 +93,11 @@ class LorawanLink:
         # The sleep clock is poor: only nine tenths of what it says have certainly passed.
         self.mac.advance(slept_s * 900)
         self._at_ms = clock.ticks_ms()
+
+    def set_battery(self, battery_mv: int, low_mv: int) -> None:
+        """What the network is told (DevStatusAns): 1 at `low_mv` and under it, 254 at FRESH_MV and over it."""
+        span_mv = max(1, FRESH_MV - low_mv)
+        self.mac.battery = 1 + 253 * min(max(battery_mv - low_mv, 0), span_mv) // span_mv
 
     def _advance(self) -> None:
         now_ms = self._clock.ticks_ms()
