@@ -16,8 +16,8 @@ from brim_gateway.network.reception import Reception
 # It is also ADR_ACK_DELAY: after it a device may have gone back to other rates and channels.
 GAP = 32
 MAX_CONCENTRATORS = 16
-# Uplinks that pass between two requests that a device never answers: 1, 2, 4 … 64.
-MAX_SILENCE = 6
+# Uplinks that pass between two requests that a device never answers: 2, 4, 8, 16.
+MAX_SILENCE = 4
 
 
 @dataclass(slots=True)
