@@ -87,10 +87,9 @@ class World:
             reception = Reception(phy, freq_hz, sf, 125_000, -90.0, snr_db, end_us & 0xFFFFFFFF, gateway)
             results.append(self.server.on_uplink(reception, end_us))
         first = results[0]
-        if first.kind in ("data", "join"):
-            if not self.commit(first.updates, first):
-                self.server.restore_device(self.disk[first.dev or ""])
-                return None
+        if first.kind in ("data", "join") and not self.commit(first.updates, first):
+            self.server.restore_device(self.disk[first.dev or ""])
+            return None
         if not first.answer_due or first.dev is None:
             return None
         if self.source.random() < 0.3:

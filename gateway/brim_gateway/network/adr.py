@@ -14,6 +14,8 @@ HISTORY = 20
 MARGIN_DB = 10
 STEP_DB = 3
 MAX_NB_TRANS = 3
+# Of DR0 .. DR5. A repeat at SF12 takes the air of 24 frames at SF7; where frames collide, more of them lose more.
+NB_TRANS_AT = (1, 1, 2, 3, 3, 3)
 
 # What a concentrator needs to demodulate DR0 .. DR5, in dB (SX1301 data sheet, table of LoRa sensitivities).
 REQUIRED_SNR_DB = (-20.0, -17.5, -15.0, -12.5, -10.0, -7.5)

@@ -11,7 +11,7 @@ from brim.lorawan.crypto import DOWN, UP
 from brim.lorawan.eu868 import RX2_HZ
 from brim.lorawan.mac_commands import DEV_STATUS, LINK_ADR, RX_PARAM_SETUP, RX_TIMING_SETUP
 
-from brim_gateway.network.adr import HISTORY, rate_and_power, repeats, steps
+from brim_gateway.network.adr import HISTORY, NB_TRANS_AT, rate_and_power, repeats, steps
 from brim_gateway.network.device import Agreed, DeviceRow, Session, Status, changed
 from brim_gateway.network.join import RX1_DELAY_S, RX2_DR
 from brim_gateway.network.links import Link
@@ -61,7 +61,7 @@ def _link_adr(session: Session, link: Link) -> list[bytes]:
         # A few frames may all have come badly.
         spare = 0
     dr, wanted_power = rate_and_power(spare, link.dr, power)
-    nb_trans = repeats(link.loss_percent(), has.nb_trans) if full else has.nb_trans
+    nb_trans = min(repeats(link.loss_percent(), has.nb_trans) if full else has.nb_trans, NB_TRANS_AT[dr])
     everything = ALL_CHANNELS if session.number else JOIN_CHANNELS
     mask = everything if granted & 1 else JOIN_CHANNELS
     if not granted & 2:

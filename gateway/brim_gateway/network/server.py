@@ -53,6 +53,7 @@ class NetworkServer:
         rows = list(devices)
         self._transmitters = Transmitters((entry for row in rows for entry in row.sent), lead_us)
         self._answering = Answering(self._rows, self._slots, self._links, self._transmitters)
+        self.duty = self._transmitters.duty
         for row in rows:
             self.put_device(row)
 
