@@ -6,8 +6,6 @@ needs, less a margin for fading, in steps of 3 dB; first the rate goes up, then 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from brim.lorawan.eu868 import MAX_DR, MAX_POWER_INDEX
 
 HISTORY = 20
@@ -45,12 +43,3 @@ def repeats(loss_percent: float, nb_trans: int) -> int:
     """The next NbTrans, 1 to 3."""
     column = min(max(nb_trans, 1), MAX_NB_TRANS) - 1
     return next(row[column] for below, row in _NB_TRANS if loss_percent < below)
-
-
-def loss_percent(counters: Iterable[int]) -> float:
-    """Share of the frames that never came, by the counters of those that did (rising, repeats do not count)."""
-    came = sorted(set(counters))
-    if not came:
-        return 0.0
-    sent = came[-1] - came[0] + 1
-    return 100 * (sent - len(came)) / sent

@@ -8,7 +8,7 @@ from typing import Any
 
 from brim.lorawan import frames
 
-from brim_gateway.network.adr import HISTORY, REQUIRED_SNR_DB, loss_percent
+from brim_gateway.network.adr import HISTORY, REQUIRED_SNR_DB
 from brim_gateway.network.device import DeviceRow
 from brim_gateway.network.reception import Reception
 
@@ -88,8 +88,9 @@ class Link:
         return max(snr_db for _, snr_db in self.history)
 
     def loss_percent(self) -> float:
-        """Of the last uplinks."""
-        return loss_percent(f_cnt for f_cnt, _ in self.history)
+        """Of the last uplinks; there must be one. Their counters rise, so the ends tell how many there should be."""
+        sent = self.history[-1][0] - self.history[0][0] + 1
+        return 100 * (sent - len(self.history)) / sent
 
     # Requests and their answers.
 
