@@ -37,6 +37,7 @@ class _Queued:
     f_port: int
     payload: bytes
     expires_us: int
+    priority: int
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ class Answering:
         self._in_flight: dict[int, _InFlight] = {}
         self._next_key = 1
 
-    def queue(self, dev: str, f_port: int, payload: bytes, now_us: int, expires_us: int) -> bool:
+    def queue(self, dev: str, f_port: int, payload: bytes, now_us: int, expires_us: int, priority: int) -> bool:
         """See NetworkServer.queue."""
         if self._rows.get(dev) is None or not 1 <= f_port <= 223 or not 0 < len(payload) <= MAX_QUEUED_BYTES:
             return False
@@ -77,7 +78,7 @@ class Answering:
         _drop_expired(queue, now_us)
         if len(queue) >= MAX_QUEUED:
             return False
-        queue.append(_Queued(f_port, payload, expires_us))
+        _insert(queue, _Queued(f_port, payload, expires_us, priority))
         return True
 
     def queued(self, dev: str) -> int:
@@ -165,7 +166,7 @@ class Answering:
             return None
         again = self._start(flight, row, now_us)
         if again is None and flight.queued is not None:
-            self._queues.setdefault(downlink.dev, deque()).appendleft(flight.queued)
+            _insert(self._queues.setdefault(downlink.dev, deque()), flight.queued, True)
         return again
 
 
@@ -182,6 +183,12 @@ def _content(slot: Slot, queued: _Queued | None, asked: list[bytes]) -> _Content
     if len(commands) > MAX_F_OPTS:
         return _Content(b"", 0, commands, asked)
     return _Content(commands, None, b"", asked)
+
+
+def _insert(queue: deque[_Queued], entry: _Queued, again: bool = False) -> None:
+    """Behind what is as important; before it, where it comes back."""
+    behind = (each.priority > entry.priority or (each.priority == entry.priority and not again) for each in queue)
+    queue.insert(sum(behind), entry)
 
 
 def _drop_expired(queue: deque[_Queued], now_us: int) -> None:

@@ -65,6 +65,9 @@ class Link:
             self.doubt = True
         if f_ctrl & frames.ADR_ACK_REQ:
             self.doubt = True
+        while self.history and self.history[-1][0] >= f_cnt:
+            # Heard before, but never stored: it came again.
+            self.history.pop()
         self.adr = bool(f_ctrl & frames.ADR)
         self.dr = 12 - reception.sf
         self.history.append((f_cnt, reception.snr_db))

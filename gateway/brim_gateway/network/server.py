@@ -278,9 +278,10 @@ class NetworkServer:
 
     # Downlinks.
 
-    def queue(self, dev: str, f_port: int, payload: bytes, now_us: int, expires_us: int) -> bool:
-        """Keep a payload for the next uplink of `dev`. False: unknown device, wrong port or length, or too many."""
-        return self._answering.queue(dev, f_port, payload, now_us, expires_us)
+    def queue(self, dev: str, f_port: int, payload: bytes, now_us: int, expires_us: int, *, priority: int = 0) -> bool:
+        """Keep a payload for the next uplink of `dev`; the highest `priority` goes first. False: unknown device, wrong
+        port or length, or too many."""
+        return self._answering.queue(dev, f_port, payload, now_us, expires_us, priority)
 
     def queued(self, dev: str) -> int:
         """How many payloads wait for the next uplink of `dev`."""

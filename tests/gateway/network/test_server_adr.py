@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from brim.lorawan import frames, mac_commands
+from brim.lorawan.mac import MacError
 from brim_gateway.network.adr import rate_and_power, repeats, steps
 from brim_gateway.network.links import GAP
 from brim_gateway.network.server import NetworkServer
 
-from tests.gateway.network.ends import DEV, GATEWAY, START_US, heard
+from tests.gateway.network.ends import DEV, GATEWAY, START_US, heard, pair
 from tests.gateway.network.test_server import abp, opened, server, uplink
 
 VECTORS: dict[str, Any] = json.loads(
@@ -180,3 +181,25 @@ def test_a_device_that_forgets_its_counter_is_asked_nothing() -> None:
     volatile = server(type(row).from_dict(row.as_dict() | {"counter": "volatile"}))
     assert commands_down(volatile, 0, 0, sf=12, snr_db=10.0) == []
     assert len(volatile.link(DEV)["concentrators"]) == 1
+
+
+def test_our_own_bin_that_had_to_join_slowly_is_brought_to_the_rate_that_its_signal_allows() -> None:
+    air = pair(seed=3)
+    air.lose_up = lambda: True
+    while air.bin.mac.state() and not air.bin.mac.joined:
+        if len(air.bin.sent) >= 4:
+            air.lose_up = lambda: False
+        try:
+            air.join()
+        except MacError:
+            pass
+        air.bin.sleep(1_000)
+        air.now_us += 1_000_000_000
+    assert air.bin.mac.dr < 5
+    air.uplink(b"slow")
+    air.uplink(b"fast")
+    assert (air.bin.mac.dr, air.bin.mac.mask) == (5, 0xFF)
+    stored = air.server.device(DEV)
+    assert stored is not None and stored.session is not None
+    assert stored.session.agreed.power == air.bin.mac.power
+    assert stored.session.agreed.mask == 0xFF

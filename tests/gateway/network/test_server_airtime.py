@@ -208,6 +208,46 @@ def test_answers_that_nobody_asked_for_change_nothing() -> None:
     assert stored.status is None
 
 
+def test_what_matters_more_goes_first_and_what_was_refused_keeps_its_place() -> None:
+    network = server()
+    for payload, priority in ((b"one", 0), (b"alarm", 5), (b"two", 0), (b"alarm too", 5)):
+        assert network.queue(DEV, 2, payload, START_US, START_US + 10**9, priority=priority)
+    came = []
+    for f_cnt in range(5):
+        now_us = START_US + f_cnt * 20_000_000
+        network.on_uplink(heard(uplink(f_cnt), f_cnt * 20_000_000), now_us)
+        downlink = network.answer(DEV, now_us + 200_000)
+        assert downlink is not None
+        frame, payload = opened(downlink, f_cnt)
+        came.append(payload)
+        assert bool(frame.f_ctrl & frames.F_PENDING) is (payload != b"two")
+        if f_cnt == 0:
+            again = network.on_tx_ack(downlink, "TOO_LATE", now_us + 300_000)
+            assert again is not None and network.on_tx_ack(again, "TOO_LATE", now_us + 300_000) is None
+    assert came == [b"alarm", b"alarm", b"alarm too", b"one", b"two"]
+
+
+def test_a_concentrator_without_airtime_is_passed_over_for_the_next_best() -> None:
+    network = server(abp(rx2_dr=3))
+    network.on_pull(OTHER, START_US)
+    fill(network, 100)
+    phy = uplink(0, m_type=frames.CONFIRMED_UP)
+    network.on_uplink(heard(phy, 0, snr_db=9.0), START_US)
+    network.on_uplink(heard(phy, 0, OTHER, snr_db=-5.0), START_US + 10_000)
+    downlink = network.answer(DEV, START_US + 200_000)
+    assert downlink is not None and downlink.gateway == OTHER
+
+
+def test_a_frame_that_was_not_stored_and_comes_again_counts_once_for_the_link() -> None:
+    network = server()
+    committed = network.device(DEV)
+    assert committed is not None
+    for _ in range(3):
+        network.on_uplink(heard(uplink(0)), START_US)
+        network.restore_device(committed)
+    assert (network.link(DEV)["uplinks"], network.link(DEV)["loss_percent"]) == (1, 0.0)
+
+
 # The option for devices older than LoRaWAN 1.0.4.
 
 
