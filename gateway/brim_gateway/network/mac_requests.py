@@ -53,7 +53,7 @@ def _link_adr(session: Session, link: Link) -> list[bytes]:
     """LinkADRReq where the link deserves another rate, power or NbTrans, or the device's channels are in doubt."""
     has = session.agreed
     # What it refused is not asked for again: the rest may still be granted (all or nothing, section 5.2).
-    granted = next((status for cid, _, status in has.refused if cid == LINK_ADR), 7)
+    times, granted = next(((n, status) for cid, n, status in has.refused if cid == LINK_ADR), (0, 7))
     power = 0 if link.doubt else has.power
     spare = steps(link.best_snr_db(), link.dr)
     full = len(link.history) == HISTORY
@@ -67,7 +67,8 @@ def _link_adr(session: Session, link: Link) -> list[bytes]:
     if not granted & 2:
         dr = link.dr
     if not granted & 4:
-        wanted_power = has.power
+        # The RN2483 refuses index 0, which every device must take: a second refusal gets it index 1.
+        wanted_power = has.power or min(times // 2, 1)
     same = (dr, wanted_power, nb_trans, mask) == (link.dr, has.power, has.nb_trans, has.mask or everything)
     if same and not link.doubt:
         return []

@@ -147,6 +147,16 @@ def test_what_a_device_refuses_is_left_out_of_the_next_request() -> None:
     assert commands_down(network, 2, 2, sf=7, snr_db=15.0, f_opts=ALL_WELL) == []
 
 
+def test_a_device_that_refuses_full_power_is_asked_for_the_step_below() -> None:
+    network = server()
+    asked = [commands_down(network, 0, 0, sf=12, snr_db=2.0)]
+    for f_cnt in (1, 2):
+        asked.append(commands_down(network, f_cnt, f_cnt, sf=12, snr_db=2.0, f_opts=b"\x03\x03"))
+    assert [command[0][1][0] for command in asked] == [0x40, 0x40, 0x41]
+    assert commands_down(network, 3, 3, sf=8, snr_db=2.0, f_opts=ALL_WELL) == []
+    assert (network.link(DEV)["power"], network.link(DEV)["given_up"]) == (1, [])
+
+
 @pytest.mark.parametrize(("gap", "resent"), [(1, False), (GAP, False), (GAP + 1, True)])
 def test_after_a_gap_in_the_counter_the_channels_are_told_again(gap: int, resent: bool) -> None:
     network = server()
