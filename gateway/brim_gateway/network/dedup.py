@@ -10,8 +10,12 @@ from brim_gateway.network.reception import Reception
 
 # A device sends the same bytes again at the earliest after RX1: what comes sooner is a copy of the same transmission.
 COPY_US = 900_000
-# After this an uplink can no longer be answered.
+# After this no copy comes any more, and an uplink can no longer be answered.
 FORGET_US = 20_000_000
+# A device repeats a confirmed uplink as its duty cycle lets it: at SF12 every few minutes.
+REPEATS_US = 600_000_000
+# NbTrans is at most 15 (LoRaWAN 1.0.4, section 5.2).
+MAX_ANSWERS = 15
 MAX_RECEPTIONS = 16
 
 # A device without a lasting counter: the same value within this time is one reading.
@@ -23,7 +27,12 @@ MAX_HEARD = 64
 
 @dataclass(slots=True)
 class Slot:
-    """An uplink that may be answered: who heard it, and what is due."""
+    """An uplink that may be answered: who heard it, and what is due.
+
+    `accept`: the join-accept that a join-request gets. `reply_due`: a downlink is owed, whatever it says. `repeat`: its
+    counter had come before. `asks`: identifiers of the device's MAC commands; `known_us`: what time to tell it.
+    `answers`: to this frame and its repeats so far. `tried`: windows that were given to a concentrator.
+    """
 
     dev: str
     phy: bytes
@@ -31,11 +40,14 @@ class Slot:
     receptions: list[Reception]
     dr: int
     accept: bytes | None = None
-    pending: bool = False
+    f_cnt: int = 0
     confirmed: bool = False
     reply_due: bool = False
-    mac_answers: bytes = b""
+    repeat: bool = False
+    asks: bytes = b""
+    known_us: int = 0
     answered: bool = False
+    answers: int = 0
     tried: set[tuple[str, int]] = field(default_factory=set)
 
     def is_same(self, reception: Reception, now_us: int) -> bool:
@@ -54,6 +66,11 @@ class Slot:
         known = any(r.gateway == reception.gateway for r in self.receptions)
         if not known and len(self.receptions) < MAX_RECEPTIONS:
             self.receptions.append(reception)
+
+
+def slot_for(dev: str, reception: Reception, now_us: int) -> Slot:
+    """A slot that one concentrator's reception opens."""
+    return Slot(dev, reception.phy, now_us, [reception], 12 - reception.sf)
 
 
 def ticks_apart(one_us: int, other_us: int) -> int:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Any, Literal, TypeVar
 
 Counter = Literal["strict", "volatile"]
+DevNonce = Literal["rising", "random"]
 
 MAX_COUNTER = 0xFFFFFFFF
+# Of a device that draws its DevNonce: so many last ones are remembered.
+MAX_NONCES = 64
+MAX_ASKED_BYTES = 51
 
 # Keys that stand in books, data sheets and example code: whoever reads them can forge readings.
 PUBLIC_KEYS = frozenset(
@@ -36,6 +41,21 @@ def is_public_key(key: bytes) -> bool:
     return key in PUBLIC_KEYS or len(set(key)) == 1
 
 
+def _hex_field(name: str, value: str, length: int) -> None:
+    if len(value) != 2 * length or value.strip("0123456789abcdef"):
+        raise DeviceInvalid(f"{name}: must be {2 * length} lower-case hexadecimal digits")
+
+
+def _bytes_field(name: str, value: bytes, length: int) -> None:
+    if len(value) != length:
+        raise DeviceInvalid(f"{name}: must be {length} bytes")
+
+
+def _int_field(name: str, value: int, low: int, high: int) -> None:
+    if not isinstance(value, int) or not low <= value <= high:
+        raise DeviceInvalid(f"{name}: must be {low} to {high}")
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """A frame of a device with a volatile counter: what is needed to know it again."""
@@ -57,6 +77,53 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreed:
+    """What a device has taken of the server's MAC commands since its join.
+
+    `mask` 0: its channels are those that the join gave. `asked`: commands sent and not yet answered. `refused`:
+    (command identifier, how often, the status bits that were never refused).
+    """
+
+    power: int = 0
+    nb_trans: int = 1
+    mask: int = 0
+    asked: bytes = b""
+    refused: tuple[tuple[int, int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        _int_field("power", self.power, 0, 15)
+        _int_field("nb_trans", self.nb_trans, 1, 15)
+        _int_field("mask", self.mask, 0, 0xFFFF)
+        if len(self.asked) > MAX_ASKED_BYTES:
+            raise DeviceInvalid("asked: too long")
+        for entry in self.refused:
+            for number in entry:
+                _int_field("refused", number, 0, 0xFF)
+
+    def as_list(self) -> list[Any]:
+        """JSON-ready."""
+        return [self.power, self.nb_trans, self.mask, self.asked.hex(), [list(entry) for entry in self.refused]]
+
+    @classmethod
+    def from_list(cls, values: list[Any]) -> Agreed:
+        """The inverse of `as_list`."""
+        power, nb_trans, mask, asked, refused = values
+        return cls(power, nb_trans, mask, bytes.fromhex(asked), tuple((cid, n, bits) for cid, n, bits in refused))
+
+
+_AS_JOINED = Agreed()
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A DevStatusAns. `battery`: 0 external power, 1 to 254 empty to full, 255 unknown; `margin_db`: of the device."""
+
+    at_us: int
+    battery: int
+    margin_db: int
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """Keys and counters between two joins.
 
@@ -75,6 +142,7 @@ class Session:
     rx2_dr: int = 3
     rx2_freq_hz: int = 869_525_000
     heard: tuple[Heard, ...] = ()
+    agreed: Agreed = _AS_JOINED
 
     def __post_init__(self) -> None:
         _hex_field("dev_addr", self.dev_addr, 4)
@@ -92,7 +160,7 @@ class Session:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; contains the keys."""
-        return {
+        values: dict[str, Any] = {
             "number": self.number,
             "dev_addr": self.dev_addr,
             "nwk_s_key": self.nwk_s_key.hex(),
@@ -105,6 +173,9 @@ class Session:
             "rx2_freq_hz": self.rx2_freq_hz,
             "heard": [[h.digest, h.time_us, h.tmst_us, h.gateway] for h in self.heard],
         }
+        if self.agreed != _AS_JOINED:
+            values["agreed"] = self.agreed.as_list()
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Session:
@@ -112,14 +183,15 @@ class Session:
         known = dict(values)
         try:
             heard = tuple(Heard(*entry) for entry in known.pop("heard", ()))
+            agreed = Agreed.from_list(known.pop("agreed")) if "agreed" in known else _AS_JOINED
             keys: dict[str, Any] = {name: bytes.fromhex(known.pop(name)) for name in ("nwk_s_key", "app_s_key")}
-            return cls(**known, **keys, heard=heard)
+            return cls(**known, **keys, heard=heard, agreed=agreed)
         except (KeyError, TypeError, AttributeError):
             raise DeviceInvalid("session: a field is missing, unknown or of the wrong type") from None
         except ValueError as error:
             if isinstance(error, DeviceInvalid):
                 raise
-            raise DeviceInvalid("session: a key is not hexadecimal") from None
+            raise DeviceInvalid("session: a key is not hexadecimal, or a list has the wrong length") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +200,8 @@ class DeviceRow:
 
     `last_dev_nonce` is the last DevNonce accepted, `join_nonce` the last JoinNonce given away. `pending` is the session
     that a join made and no uplink has proved yet; `session` stays usable until then. `sent` is at most one hour of
-    downlink airtime.
+    downlink airtime. `dev_nonce` "random" is for a device older than LoRaWAN 1.0.4 that draws its DevNonce: the last
+    ones are remembered in `used_nonces` and refused.
     """
 
     dev: str
@@ -141,6 +214,9 @@ class DeviceRow:
     session: Session | None = None
     pending: Session | None = None
     sent: tuple[Sent, ...] = ()
+    dev_nonce: DevNonce = "rising"
+    used_nonces: tuple[int, ...] = ()
+    status: Status | None = None
 
     def __post_init__(self) -> None:
         _hex_field("dev", self.dev, 8)
@@ -149,6 +225,12 @@ class DeviceRow:
             _bytes_field("app_key", self.app_key, 16)
         if self.counter not in ("strict", "volatile"):
             raise DeviceInvalid("counter: must be strict or volatile")
+        if self.dev_nonce not in ("rising", "random"):
+            raise DeviceInvalid("dev_nonce: must be rising or random")
+        if len(self.used_nonces) > MAX_NONCES:
+            raise DeviceInvalid(f"used_nonces: at most {MAX_NONCES}")
+        for nonce in self.used_nonces:
+            _int_field("used_nonces", nonce, 0, 0xFFFF)
         if self.last_dev_nonce is not None:
             _int_field("last_dev_nonce", self.last_dev_nonce, 0, 0xFFFF)
         _int_field("join_nonce", self.join_nonce, 0, 0xFFFFFF)
@@ -163,8 +245,8 @@ class DeviceRow:
         return any(is_public_key(key) for key in keys)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; contains the keys."""
-        return {
+        """JSON-ready; contains the keys. Later additions are there only where they say something."""
+        values: dict[str, Any] = {
             "dev": self.dev,
             "join_eui": self.join_eui,
             "app_key": None if self.app_key is None else self.app_key.hex(),
@@ -176,6 +258,11 @@ class DeviceRow:
             "pending": None if self.pending is None else self.pending.as_dict(),
             "sent": [[s.gateway, s.band, s.end_us, s.airtime_us] for s in self.sent],
         }
+        if self.dev_nonce != "rising":
+            values |= {"dev_nonce": self.dev_nonce, "used_nonces": list(self.used_nonces)}
+        if self.status is not None:
+            values["status"] = [self.status.at_us, self.status.battery, self.status.margin_db]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DeviceRow:
@@ -188,7 +275,10 @@ class DeviceRow:
         try:
             sent = tuple(Sent(*entry) for entry in known.pop("sent", ()))
             app_key = known.pop("app_key", None)
-            return cls(**known, **sessions, app_key=None if app_key is None else bytes.fromhex(app_key), sent=sent)
+            status = Status(*known.pop("status")) if "status" in known else None
+            nonces = tuple(known.pop("used_nonces", ()))
+            key = None if app_key is None else bytes.fromhex(app_key)
+            return cls(**known, **sessions, app_key=key, sent=sent, status=status, used_nonces=nonces)
         except TypeError:
             raise DeviceInvalid("device: a field is missing, unknown or of the wrong type") from None
         except ValueError as error:
@@ -197,21 +287,25 @@ class DeviceRow:
             raise DeviceInvalid("device: app_key is not hexadecimal") from None
 
 
+_Row = TypeVar("_Row", Agreed, Session, DeviceRow)
+_SET = object.__setattr__
+_READERS: dict[type, tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]] = {
+    kind: (tuple(kind.__dataclass_fields__), attrgetter(*kind.__dataclass_fields__))
+    for kind in (Agreed, Session, DeviceRow)
+}
+
+
+def changed(row: _Row, **changes: Any) -> _Row:
+    """`dataclasses.replace` without the checks, for values that the server made itself: it is done at every uplink."""
+    names, read = _READERS[type(row)]
+    new = object.__new__(type(row))
+    for name, value in zip(names, read(row), strict=True):
+        _SET(new, name, value)
+    for name, value in changes.items():
+        _SET(new, name, value)
+    return new
+
+
 def abp_session(dev_addr: str, nwk_s_key: bytes, app_s_key: bytes) -> Session:
     """A session given at registration (activation by personalisation): RX2 is the region's own, SF12."""
     return Session(0, dev_addr.lower(), nwk_s_key, app_s_key, rx2_dr=0)
-
-
-def _hex_field(name: str, value: str, length: int) -> None:
-    if len(value) != 2 * length or value.strip("0123456789abcdef"):
-        raise DeviceInvalid(f"{name}: must be {2 * length} lower-case hexadecimal digits")
-
-
-def _bytes_field(name: str, value: bytes, length: int) -> None:
-    if len(value) != length:
-        raise DeviceInvalid(f"{name}: must be {length} bytes")
-
-
-def _int_field(name: str, value: int, low: int, high: int) -> None:
-    if not isinstance(value, int) or not low <= value <= high:
-        raise DeviceInvalid(f"{name}: must be {low} to {high}")

@@ -18,6 +18,7 @@ class DutyLedger:
     def __init__(self, sent: Iterable[Sent] = ()) -> None:
         self._sent: dict[tuple[str, str], deque[tuple[int, int]]] = {}
         self._used_us: dict[tuple[str, str], int] = {}
+        self._held_us: dict[tuple[str, str], int] = {}
         for entry in sorted(sent, key=lambda entry: entry.end_us):
             self._add(entry)
 
@@ -36,13 +37,23 @@ class DutyLedger:
             self._used_us[key] -= sent.popleft()[1]
         return self._used_us[key]
 
-    def fits(self, gateway: str, freq_hz: int, airtime_us: int, now_us: int) -> bool:
-        """May this concentrator send so long at this frequency now? Never where no sub-band is."""
+    def load_percent(self, gateway: str, freq_hz: int, airtime_us: int, now_us: int) -> float:
+        """How full the sub-band is with `airtime_us` more, what is held included; above 100 where no sub-band is."""
         index = sub_band(freq_hz)
         if index < 0:
-            return False
+            return 1000.0
         name, _, _, duty = SUB_BANDS[index]
-        return self.used_us(gateway, name, now_us) + airtime_us <= duty * (HOUR_US // 10_000)
+        wanted_us = self.used_us(gateway, name, now_us) + self._held_us.get((gateway, name), 0) + airtime_us
+        return wanted_us / (duty * (HOUR_US // 1_000_000))
+
+    def fits(self, gateway: str, freq_hz: int, airtime_us: int, now_us: int, percent: int = 100) -> bool:
+        """May this concentrator send so long at this frequency now, and keep within `percent` of what is legal?"""
+        return self.load_percent(gateway, freq_hz, airtime_us, now_us) <= percent
+
+    def hold(self, gateway: str, freq_hz: int, airtime_us: int) -> None:
+        """Keep airtime for a downlink that is certain to come (negative: give it back)."""
+        key = (gateway, SUB_BANDS[sub_band(freq_hz)][0])
+        self._held_us[key] = self._held_us.get(key, 0) + airtime_us
 
     def spend(self, gateway: str, freq_hz: int, airtime_us: int, end_us: int) -> Sent:
         """Count a transmission; keep the entry with the device row, so that a restart knows of it."""

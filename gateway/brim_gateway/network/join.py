@@ -9,10 +9,12 @@ from brim.lorawan.crypto import cmac, session_keys
 from brim.lorawan.eu868 import COMMON_CHANNELS_HZ
 from brim.lorawan.frames import Accept, build_join_accept, parse_join_request
 
-from brim_gateway.network.device import DeviceRow, Session
+from brim_gateway.network.device import MAX_NONCES, DeviceRow, Session
 from brim_gateway.network.session import EcbCipher
 
 RX1_DELAY_S = 1
+# With a CFList (LoRaWAN 1.0.4, section 6.2.4).
+ACCEPT_BYTES = 33
 # SF9 in RX2: at SF12 one concentrator could answer 217 joins an hour, at SF9 1,458.
 RX2_DR = 3
 
@@ -33,7 +35,10 @@ def request_problem(row: DeviceRow | None, phy: bytes) -> str | None:
         return "mic"
     if row.has_public_key() and not row.allow_public_key:
         return "public key"
-    if row.last_dev_nonce is not None and dev_nonce <= row.last_dev_nonce:
+    used = dev_nonce in row.used_nonces if row.dev_nonce == "random" else False
+    if row.dev_nonce == "rising" and row.last_dev_nonce is not None:
+        used = dev_nonce <= row.last_dev_nonce
+    if used:
         return "dev_nonce used"
     if row.join_nonce == 0xFFFFFF:
         return "join_nonce exhausted"
@@ -56,4 +61,6 @@ def accept_request(
     pending = Session(join_nonce, dev_addr.hex(), nwk_s_key, app_s_key, rx1_delay_s=RX1_DELAY_S, rx2_dr=RX2_DR)
     accept = Accept(join_nonce, net_id, dev_addr[::-1], RX2_DR, RX1_DELAY_S, list(COMMON_CHANNELS_HZ))
     row = replace(row, last_dev_nonce=dev_nonce, join_nonce=join_nonce, pending=pending)
+    if row.dev_nonce == "random":
+        row = replace(row, used_nonces=(*row.used_nonces[1 - MAX_NONCES :], dev_nonce))
     return row, build_join_accept(cipher, accept)

@@ -26,7 +26,7 @@ class Reception:
 Kind = Literal["data", "join", "copy", "refused"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UplinkResult:
     """What one reception means.
 

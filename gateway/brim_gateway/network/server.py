@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from typing import Any
 
 from brim.lorawan import frames
-from brim.lorawan.eu868 import MAX_PAYLOAD, sub_band
+from brim.lorawan.eu868 import sub_band
 from brim.lorawan.frames import Data, FrameError
 
-from brim_gateway.network.dedup import FORGET_US, MAX_HEARD, Slot, digest, heard_before
-from brim_gateway.network.device import DeviceRow, Heard, Session
-from brim_gateway.network.downlink import LEAD_US, Window, windows
-from brim_gateway.network.duty import DutyLedger, still_counting
-from brim_gateway.network.join import accept_request, request_problem
-from brim_gateway.network.mac_answers import answers_to
+from brim_gateway.network.answering import JOIN_PERCENT, Answering
+from brim_gateway.network.dedup import FORGET_US, MAX_ANSWERS, MAX_HEARD, Slot, digest, heard_before, slot_for
+from brim_gateway.network.device import DeviceRow, Heard, Session, Status, changed
+from brim_gateway.network.downlink import LEAD_US
+from brim_gateway.network.join import ACCEPT_BYTES, accept_request, request_problem
+from brim_gateway.network.links import Links, describe
+from brim_gateway.network.mac_answers import questions
+from brim_gateway.network.mac_requests import read_answers
 from brim_gateway.network.reception import Downlink, Reception, UplinkResult
 from brim_gateway.network.registry import Rows
 from brim_gateway.network.session import UP, find_counter
-
-PATH_EXPIRES_US = 90_000_000
-MAX_PATHS = 256
-MAX_QUEUED = 16
-# The smallest FRMPayload of the region: a queued payload fits any window.
-MAX_QUEUED_BYTES = min(MAX_PAYLOAD)
-
-
-@dataclass(frozen=True, slots=True)
-class _Queued:
-    f_port: int
-    payload: bytes
-    expires_us: int
-
-
-@dataclass(slots=True)
-class _InFlight:
-    slot: Slot
-    phy: bytes
-    session: Session | None
-    queued: _Queued | None
-    started_us: int
+from brim_gateway.network.slots import Slots
+from brim_gateway.network.transmitters import Transmitters
 
 
 class NetworkServer:
@@ -66,17 +47,13 @@ class NetworkServer:
         self._net_id = net_id
         self._trust_clock = trust_concentrator_clock
         self._clock_trusted = clock_trusted
-        self._lead_us = lead_us
         self._rows = Rows()
-        self._slots: dict[str, Slot] = {}
-        self._by_phy: dict[bytes, Slot] = {}
-        self._ages: deque[Slot] = deque()
-        self._queues: dict[str, deque[_Queued]] = {}
-        self._paths: dict[str, int] = {}
-        self._in_flight: dict[int, _InFlight] = {}
-        self._next_key = 1
+        self._slots = Slots()
+        self._links = Links()
         rows = list(devices)
-        self.duty = DutyLedger(entry for row in rows for entry in row.sent)
+        self._transmitters = Transmitters((entry for row in rows for entry in row.sent), lead_us)
+        self._answering = Answering(self._rows, self._slots, self._links, self._transmitters)
+        self.duty = self._transmitters.duty
         for row in rows:
             self.put_device(row)
 
@@ -90,28 +67,29 @@ class NetworkServer:
         """Updates of this device could not be committed: go back to the committed row and forget what was heard since,
         so that a datagram that is sent again counts as new."""
         self._rows.put(row)
-        self._slots.pop(row.dev, None)
-        self._by_phy = {phy: slot for phy, slot in self._by_phy.items() if slot.dev != row.dev}
+        self._slots.drop(row.dev)
 
     def remove_device(self, dev: str) -> None:
         """Forget a device with its queue; unknown ones are fine."""
         self._rows.remove(dev)
-        self._queues.pop(dev, None)
-        self._slots.pop(dev, None)
+        self._answering.forget_device(dev)
+        self._links.forget(dev)
+        self._slots.drop(dev)
 
     def device(self, dev: str) -> DeviceRow | None:
         """The row as it stands now."""
         return self._rows.get(dev)
 
+    def link(self, dev: str) -> dict[str, Any]:
+        """How the radio link of a device stands (`links.describe`); empty for an unknown device."""
+        row = self._rows.get(dev)
+        return {} if row is None else describe(row, self._links.get(dev))
+
     # Uplinks.
 
     def on_pull(self, gateway: str, now_us: int) -> None:
         """A PULL_DATA came: this concentrator can be sent downlinks for the next 90 s."""
-        if gateway not in self._paths and len(self._paths) >= MAX_PATHS:
-            self._paths = {each: at_us for each, at_us in self._paths.items() if now_us - at_us < PATH_EXPIRES_US}
-            if len(self._paths) >= MAX_PATHS:
-                return
-        self._paths[gateway] = now_us
+        self._transmitters.on_pull(gateway, now_us)
 
     def on_uplink(self, reception: Reception, now_us: int) -> UplinkResult:
         """Verify, de-duplicate, decrypt. Never raises, whatever the bytes."""
@@ -120,9 +98,9 @@ class NetworkServer:
             return _refused("data rate", reception)
         if sub_band(reception.freq_hz) < 0:
             return _refused("frequency", reception)
-        slot = self._by_phy.get(reception.phy)
+        slot = self._slots.with_phy(reception.phy)
         if slot is not None and slot.is_same(reception, now_us):
-            slot.add(reception)
+            self._on_copy(slot, reception, now_us)
             return UplinkResult("copy", slot.dev, "copy", reception=reception, heard_us=now_us)
         try:
             m_type = frames.message_type(reception.phy)
@@ -133,6 +111,17 @@ class NetworkServer:
         except FrameError as error:
             return _refused(str(error), reception)
         return _refused("message type", reception)
+
+    def _forget(self, now_us: int) -> None:
+        self._slots.forget(now_us)
+        self._answering.forget(now_us)
+        self._transmitters.forget(now_us)
+
+    def _on_copy(self, slot: Slot, reception: Reception, now_us: int) -> None:
+        slot.add(reception)
+        link = self._links.get(slot.dev)
+        if link is not None and slot.accept is None:
+            link.copied(reception, now_us)
 
     def _heard_us(self, reception: Reception, now_us: int) -> int:
         return reception.time_us if self._trust_clock and reception.time_us is not None else now_us
@@ -145,15 +134,18 @@ class NetworkServer:
         row = self._rows.get(dev)
         waiting = row is not None and row.pending is not None and row.last_dev_nonce == dev_nonce
         if waiting and before is not None and before.accept is not None:
-            again = self._open_slot(dev, reception, now_us)
-            again.accept = before.accept
+            self._slots.add(slot_for(dev, reception, now_us)).accept = before.accept
             return UplinkResult("copy", dev, "join repeated", reception=reception, answer_due=True, heard_us=heard_us)
         problem = request_problem(row, phy)
         if problem is not None or row is None:
             return _refused(problem or "unknown device", reception, dev if row else None)
-        row, accept = accept_request(row, phy, self._net_id, now_us, self._random_bytes)
+        slot = slot_for(dev, reception, now_us)
+        if not self._transmitters.pledge(slot, ACCEPT_BYTES, now_us, JOIN_PERCENT):
+            # Nothing has changed: the device tries again, and no nonce was spent on an accept that nobody sends.
+            return _refused("no airtime", reception, dev)
+        row, slot.accept = accept_request(row, phy, self._net_id, now_us, self._random_bytes)
         self.put_device(row)
-        self._open_slot(dev, reception, now_us).accept = accept
+        self._slots.add(slot)
         return UplinkResult(
             "join",
             dev,
@@ -189,8 +181,14 @@ class NetworkServer:
         self, row: DeviceRow, session: Session, f_cnt: int, reception: Reception, now_us: int, frame: Data
     ) -> UplinkResult:
         payload = self._rows.crypto(session).crypt(UP, f_cnt, frame.f_port, frame.payload)
-        row = self._advance(row, session, replace(session, f_cnt_up=f_cnt))
-        self._open_data_slot(row.dev, reception, now_us, frame, payload)
+        commands = payload if frame.f_port == 0 else frame.f_opts
+        link = self._links.of(row.dev, session.number, now_us)
+        new, status = changed(session, f_cnt_up=f_cnt), None
+        if commands or session.agreed.asked:
+            new, status = read_answers(new, link, commands, now_us)
+        link.heard(f_cnt, session.f_cnt_up, frame.f_ctrl, reception, now_us)
+        row = self._advance(row, session, new, status)
+        self._open(row.dev, reception, now_us, frame, commands).f_cnt = f_cnt
         return self._data_result(row, session, f_cnt, reception, now_us, frame, payload)
 
     def _on_volatile(
@@ -201,21 +199,26 @@ class NetworkServer:
         heard = Heard(digest(frame.f_port, payload), heard_us, reception.tmst_us, reception.gateway)
         if heard_before(session.heard, heard):
             return UplinkResult("copy", row.dev, "same value", reception=reception, heard_us=heard_us, volatile=True)
-        row = self._advance(row, session, replace(session, heard=(*session.heard[1 - MAX_HEARD :], heard)))
-        self._open_data_slot(row.dev, reception, now_us, frame, payload)
+        row = self._advance(row, session, changed(session, heard=(*session.heard[1 - MAX_HEARD :], heard)), None)
+        self._links.of(row.dev, session.number, now_us).by(reception, now_us)
+        self._open(row.dev, reception, now_us, frame, payload if frame.f_port == 0 else frame.f_opts)
         return self._data_result(row, session, f_cnt, reception, now_us, frame, payload)
 
     def _on_repeat(
         self, row: DeviceRow, session: Session, f_cnt: int, reception: Reception, now_us: int, frame: Data
     ) -> UplinkResult:
         """An identical retransmission: not processed again, but acknowledged again (LoRaWAN 1.0.4, section 4.3.1.2)."""
-        before = self._slots.get(row.dev)
-        fresh = before is not None and before.accept is None
-        if before is not None and fresh:
+        before = self._slots.of(row.dev, now_us)
+        fresh, confirmed = False, frame.m_type == frames.CONFIRMED_UP
+        if before is not None and before.accept is None:
             if before.phy != reception.phy:
                 return _refused("counter used twice", reception, row.dev)
-            # Long after, it is no device that waits for an answer, and an answer would cost airtime.
-            self._open_data_slot(row.dev, reception, now_us, frame, b"")
+            # Long after, only an alarm may still wait for its answer, and not for ever: an answer costs airtime.
+            fresh = now_us - before.heard_us < FORGET_US or (confirmed and before.answers < MAX_ANSWERS)
+            if fresh:
+                self._on_copy(before, reception, now_us)
+                slot = self._open(row.dev, reception, now_us, frame, b"")
+                slot.f_cnt, slot.repeat, slot.answers = f_cnt, True, before.answers
         return UplinkResult(
             "copy",
             row.dev,
@@ -224,17 +227,17 @@ class NetworkServer:
             f_cnt,
             reception=reception,
             answer_due=fresh,
-            confirmed=frame.m_type == frames.CONFIRMED_UP,
+            confirmed=confirmed,
             heard_us=self._heard_us(reception, now_us),
         )
 
-    def _advance(self, row: DeviceRow, old: Session, new: Session) -> DeviceRow:
+    def _advance(self, row: DeviceRow, old: Session, new: Session, status: Status | None) -> DeviceRow:
         if row.pending is old:
             # The first valid frame proves that the device has the new keys: now the old session ends.
-            row = replace(row, session=new, pending=None)
+            row = changed(row, session=new, pending=None, status=status or row.status)
             self.put_device(row)
         else:
-            row = replace(row, session=new)
+            row = changed(row, session=new, status=status or row.status)
             self._rows.change(row)
         return row
 
@@ -264,123 +267,34 @@ class NetworkServer:
             heard_us=self._heard_us(reception, now_us),
         )
 
-    def _open_slot(self, dev: str, reception: Reception, now_us: int) -> Slot:
-        slot = Slot(dev, reception.phy, now_us, [reception], 12 - reception.sf)
-        self._slots[dev] = slot
-        self._by_phy[reception.phy] = slot
-        self._ages.append(slot)
-        return slot
-
-    def _open_data_slot(self, dev: str, reception: Reception, now_us: int, frame: Data, payload: bytes) -> None:
-        slot = self._open_slot(dev, reception, now_us)
+    def _open(self, dev: str, reception: Reception, now_us: int, frame: Data, commands: bytes) -> Slot:
+        slot = self._slots.add(slot_for(dev, reception, now_us))
         slot.confirmed = frame.m_type == frames.CONFIRMED_UP
         slot.reply_due = slot.confirmed or bool(frame.f_ctrl & frames.ADR_ACK_REQ)
-        commands = payload if frame.f_port == 0 else frame.f_opts
         if commands:
-            known_us = self._heard_us(reception, now_us) if self._clock_trusted() else None
-            slot.mac_answers = answers_to(commands, reception, known_us)
-
-    def _forget(self, now_us: int) -> None:
-        while self._ages and not 0 <= now_us - self._ages[0].heard_us < FORGET_US:
-            old = self._ages.popleft()
-            if self._by_phy.get(old.phy) is old:
-                del self._by_phy[old.phy]
-            if self._slots.get(old.dev) is old:
-                del self._slots[old.dev]
-        for key in [key for key, flight in self._in_flight.items() if now_us - flight.started_us > FORGET_US]:
-            del self._in_flight[key]
+            slot.asks = questions(commands, self._clock_trusted())
+            slot.known_us = self._heard_us(reception, now_us)
+        return slot
 
     # Downlinks.
 
-    def queue(self, dev: str, f_port: int, payload: bytes, now_us: int, expires_us: int) -> bool:
-        """Keep a payload for the next uplink of `dev`. False: unknown device, wrong port or length, or too many."""
-        if self._rows.get(dev) is None or not 1 <= f_port <= 223 or not 0 < len(payload) <= MAX_QUEUED_BYTES:
-            return False
-        queue = self._queues.setdefault(dev, deque())
-        self._drop_expired(queue, now_us)
-        if len(queue) >= MAX_QUEUED:
-            return False
-        queue.append(_Queued(f_port, payload, expires_us))
-        return True
+    def queue(self, dev: str, f_port: int, payload: bytes, now_us: int, expires_us: int, *, priority: int = 0) -> bool:
+        """Keep a payload for the next uplink of `dev`; the highest `priority` goes first. False: unknown device, wrong
+        port or length, or too many."""
+        return self._answering.queue(dev, f_port, payload, now_us, expires_us, priority)
 
     def queued(self, dev: str) -> int:
         """How many payloads wait for the next uplink of `dev`."""
-        return len(self._queues.get(dev, ()))
-
-    @staticmethod
-    def _drop_expired(queue: deque[_Queued], now_us: int) -> None:
-        for entry in [entry for entry in queue if entry.expires_us <= now_us]:
-            queue.remove(entry)
+        return self._answering.queued(dev)
 
     def answer(self, dev: str, now_us: int) -> Downlink | None:
         """What is due to `dev` after its last uplink, or None. Call it once the copy window (200 ms) is over."""
-        slot, row = self._slots.get(dev), self._rows.get(dev)
-        if slot is None or row is None or slot.answered:
-            return None
-        if slot.accept is not None:
-            return self._start(_InFlight(slot, slot.accept, None, None, now_us), row, now_us)
-        session = row.session
-        queue = self._queues.get(dev) or deque()
-        self._drop_expired(queue, now_us)
-        if session is None or not (queue or slot.reply_due or slot.mac_answers):
-            return None
-        if session.f_cnt_down > frames.MAX_F_CNT or not self._reachable(slot, now_us):
-            return None
-        queued = queue[0] if queue else None
-        room = MAX_QUEUED_BYTES - (len(queued.payload) if queued else 0)
-        f_opts = slot.mac_answers if len(slot.mac_answers) <= min(room, 15) else b""
-        f_ctrl = (frames.ACK if slot.confirmed else 0) | (frames.F_PENDING if len(queue) > 1 else 0)
-        f_port, payload = (queued.f_port, queued.payload) if queued else (None, b"")
-        phy = self._rows.crypto(session).build_down(
-            frames.DATA_DOWN, f_ctrl, session.f_cnt_down, f_opts, f_port, payload
-        )
-        taken = replace(row, session=replace(session, f_cnt_down=session.f_cnt_down + 1))
-        downlink = self._start(_InFlight(slot, phy, session, queued, now_us), taken, now_us)
-        if downlink is not None and queued is not None:
-            queue.popleft()
-        return downlink
-
-    def _reachable(self, slot: Slot, now_us: int) -> bool:
-        return any(now_us - self._paths.get(r.gateway, -PATH_EXPIRES_US) < PATH_EXPIRES_US for r in slot.receptions)
-
-    def _start(self, flight: _InFlight, row: DeviceRow, now_us: int) -> Downlink | None:
-        """Choose concentrator and window; on success the row (counter, airtime) is the device's new one."""
-        slot = flight.slot
-        for reception in sorted(slot.receptions, key=lambda r: (r.snr_db, r.rssi_dbm), reverse=True):
-            if now_us - self._paths.get(reception.gateway, -PATH_EXPIRES_US) >= PATH_EXPIRES_US:
-                continue
-            for window in windows(slot, flight.session, reception):
-                airtime = window.airtime_us(len(flight.phy))
-                if (
-                    (window.gateway, window.number) not in slot.tried
-                    and window.starts_us - now_us >= self._lead_us
-                    and self.duty.fits(window.gateway, window.freq_hz, airtime, now_us)
-                ):
-                    return self._commit_to(flight, row, window, airtime, now_us)
-        return None
-
-    def _commit_to(self, flight: _InFlight, row: DeviceRow, window: Window, airtime: int, now_us: int) -> Downlink:
-        flight.slot.answered = True
-        flight.slot.tried.add((window.gateway, window.number))
-        sent = self.duty.spend(window.gateway, window.freq_hz, airtime, window.starts_us + airtime)
-        row = replace(row, sent=still_counting((*row.sent, sent), now_us))
-        self._rows.change(row)
-        key = self._next_key
-        self._next_key += 1
-        self._in_flight[key] = flight
-        return Downlink(row.dev, window.gateway, window.txpk(flight.phy), (row,), key, window.number, airtime)
+        return self._answering.answer(dev, now_us)
 
     def on_tx_ack(self, downlink: Downlink, error: str | None, now_us: int) -> Downlink | None:
         """The forwarder's verdict (None or "NONE" is good). A refused frame is given again, unchanged, for the next
         window or concentrator; where none is left, a queued payload goes back into its queue."""
-        flight = self._in_flight.pop(downlink.key, None)
-        row = self._rows.get(downlink.dev)
-        if flight is None or row is None or error in (None, "NONE"):
-            return None
-        again = self._start(flight, row, now_us)
-        if again is None and flight.queued is not None:
-            self._queues.setdefault(downlink.dev, deque()).appendleft(flight.queued)
-        return again
+        return self._answering.on_tx_ack(downlink, error, now_us)
 
 
 def _refused(reason: str, reception: Reception, dev: str | None = None) -> UplinkResult:

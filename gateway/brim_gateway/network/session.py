@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from brim.lorawan.frames import MAX_F_CNT, Data, full_f_cnt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -15,11 +16,15 @@ DOWN = 1
 _BLOCK = struct.Struct("<BIB4sIBB")
 
 
+def _ecb(key: bytes) -> Cipher[modes.ECB]:
+    return Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - LoRaWAN builds its modes on single blocks
+
+
 class EcbCipher:
     """The cipher that `brim.lorawan` wants: 16-byte blocks under one key."""
 
     def __init__(self, key: bytes) -> None:
-        cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - LoRaWAN builds its modes on single blocks
+        cipher = _ecb(key)
         self.encrypt = cipher.encryptor().update
         self.decrypt = cipher.decryptor().update
 
@@ -30,8 +35,9 @@ class SessionCrypto:
     def __init__(self, session: Session) -> None:
         self._dev_addr = bytes.fromhex(session.dev_addr)[::-1]
         self._cmac = CMAC(algorithms.AES(session.nwk_s_key))
-        self._network = EcbCipher(session.nwk_s_key).encrypt
-        self._application = EcbCipher(session.app_s_key).encrypt
+        # A server only ever encrypts blocks here, and most frames are for one of the two keys: made when first used.
+        self._streams: dict[bytes, Callable[[bytes], bytes]] = {}
+        self._keys = session.nwk_s_key, session.app_s_key
 
     def mic(self, direction: int, f_cnt: int, message: bytes) -> bytes:
         """Four bytes for a frame without its MIC (LoRaWAN 1.0.4, section 4.4)."""
@@ -48,7 +54,11 @@ class SessionCrypto:
             _BLOCK.pack(0x01, 0, direction, self._dev_addr, f_cnt, 0, number)
             for number in range(1, (length + 15) // 16 + 1)
         ]
-        stream = (self._application if f_port else self._network)(b"".join(blocks))
+        key = self._keys[bool(f_port)]
+        encrypt = self._streams.get(key)
+        if encrypt is None:
+            encrypt = self._streams[key] = _ecb(key).encryptor().update
+        stream = encrypt(b"".join(blocks))
         mixed = int.from_bytes(payload, "big") ^ int.from_bytes(stream[:length], "big")
         return mixed.to_bytes(length, "big")
 

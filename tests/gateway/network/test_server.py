@@ -346,7 +346,10 @@ def test_an_accept_says_rx2_is_sf9_and_names_the_regions_channels() -> None:
 
 def test_join_nonces_rise_even_when_the_registry_was_lost() -> None:
     first = server(row()).on_uplink(heard(join_request(1)), START_US).session
-    again = server(row()).on_uplink(heard(join_request(9)), START_US + 120_000_000).session
+    later_us = START_US + 120_000_000
+    network = server(row())
+    network.on_pull(GATEWAY, later_us)
+    again = network.on_uplink(heard(join_request(9)), later_us).session
     assert first is not None and again is not None and again > first
 
 
@@ -372,7 +375,7 @@ def test_joins_of_a_whole_city_at_once_stay_within_the_duty_cycle_of_one_concent
         times = [(at_us, us) for name, at_us, us in sent if name == band]
         for start_us, _ in times[::20]:
             assert sum(us for at_us, us in times if start_us <= at_us < start_us + 3_600_000_000) <= limit
-    assert sum(us for name, _, us in sent if name == "M") > 35_000_000
+    assert sum(us for name, _, us in sent if name == "M") > 30_000_000
     assert sum(name == "P" for name, _, _ in sent) > 100
 
 
