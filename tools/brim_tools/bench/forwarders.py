@@ -25,7 +25,7 @@ from brim.wire.report import Reading, encode_report
 from brim_gateway.network.device import Session
 from brim_gateway.network.session import UP, SessionCrypto
 
-CONCENTRATORS = 16
+CONCENTRATORS = 64
 FREQUENCIES = (868.1, 868.3, 868.5, 867.1, 867.3, 867.5, 867.7, 867.9)
 QUIET_S = 5.0
 """No answer for so long: what is missing was dropped."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sqlite3
+import subprocess
 import tempfile
 import time
 from contextlib import ExitStack, closing
@@ -111,8 +111,8 @@ def lines(result: dict[str, Any]) -> list[str]:
     """As a person reads it."""
     closed, paced = result["closed"], result["paced"]
     return [
-        f"{result['date']}, Python {result['python']}; {result['bins']} bins, {result['per_datagram']} uplinks a datagram,"
-        f" linger_ms = {result['linger_ms']}, seed {result['seed']}",
+        f"{result['date']}, Python {result['python']}; {result['bins']} bins, {result['per_datagram']} uplinks a"
+        f" datagram, linger_ms = {result['linger_ms']}, seed {result['seed']}",
         f"closed loop, {result['outstanding']} outstanding: {closed['uplinks']} uplinks, {closed['per_second']}/s,"
         f" {closed['cpu_us_per_uplink']} us CPU each (all threads), PUSH_ACK p50 {closed['ack_ms']['p50']} ms,"
         f" p99 {closed['ack_ms']['p99']} ms",
