@@ -200,7 +200,7 @@ def test_a_source_that_floods_is_cut_off_and_the_others_are_served(caplog: pytes
                 await loop.sock_sendall(client, pull)
             # Another concentrator behind the same address.
             await loop.sock_sendall(client, bytes.fromhex("02ffff02") + b"\x11" * 8)
-            came = []
+            came: list[bytes] = []
             while not came or came[-1] != bytes.fromhex("02ffff04"):
                 came.append(await asyncio.wait_for(loop.sock_recv(client, 100), 5))
         endpoint.close()
