@@ -222,8 +222,8 @@ class LorawanDevice:
         assert join_nonce > self._join_nonce, "a JoinNonce was believed twice"
         self._join_nonce, self._dev_nonce = join_nonce, 0
         self._carry_out(actions)
-        keys = (cipher.encrypt(kind + seed + bytes(7)) for kind in (b"\x01", b"\x02"))
-        self._server = _Sender(self._random, Session(join_nonce, plain[6:10][::-1].hex(), *keys), 0)
+        nwk_s_key, app_s_key = (cipher.encrypt(kind + seed + bytes(7)) for kind in (b"\x01", b"\x02"))
+        self._server = _Sender(self._random, Session(join_nonce, plain[6:10][::-1].hex(), nwk_s_key, app_s_key), 0)
         return True
 
     def _downlink(self, data: bytes, server: _Sender) -> bool:

@@ -106,10 +106,19 @@ def test_a_malformed_datagram_gives_no_reception_and_only_the_due_reply(entry: d
     assert refused >= (entry["id"] not in ("rxpk-null", "pull-data-trailing"))
 
 
-def test_pull_resp_is_written_as_the_protocol_text_shows_it() -> None:
-    example = bytes.fromhex(VALID["pull-resp-lora"]["hex"])
+@pytest.mark.parametrize("name", ["pull-resp-lora", "pull-resp-fsk"])
+def test_pull_resp_is_written_as_the_protocol_text_shows_it_and_never_taken_from_outside(name: str) -> None:
+    example = bytes.fromhex(VALID[name]["hex"])
     txpk = json.loads(example[4:])["txpk"]
     assert semtech_codec.pull_resp(example[1:3], txpk) == example
+    with pytest.raises(DatagramError):
+        parse(example)
+
+
+def test_every_recorded_datagram_is_used_by_a_test_here() -> None:
+    assert len(VECTORS["valid"]) + len(VECTORS["malformed"]) == 31
+    assert {entry["kind"] for entry in VECTORS["valid"]} == {"PUSH_DATA", "PULL_DATA", "PULL_RESP", "TX_ACK"}
+    assert len(UPLINKS) + 2 == len(VECTORS["valid"])
 
 
 @given(st.binary(max_size=300))
