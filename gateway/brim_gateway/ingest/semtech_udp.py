@@ -138,11 +138,16 @@ class SemtechUdp:
         for datagram, address in found:
             if self._socket is None:
                 return
-            self._take(datagram, address, now_s)
+            try:
+                self._take(datagram, address, now_s)
+            except Exception:
+                # A fault of ours: the datagrams that were read with this one are not to be lost for it.
+                self._count("faults")
+                log.exception("fault while taking a datagram")
 
     def _take(self, datagram: bytes, address: Address, now_s: float) -> None:
-        gateway = datagram[4:12].hex()
-        if len(datagram) >= 12 and not self._is_allowed(gateway):
+        gateway = datagram[4:12].hex() if len(datagram) >= 12 else ""
+        if gateway and not self._is_allowed(gateway):
             self._count("not_allowed")
             self._rate_log.note("concentrator not allowed", f"{gateway} at {address[0]}")
             return

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brim_gateway.ingest import semtech_codec
+from brim_gateway.ingest import semtech_codec, semtech_socket
 from brim_gateway.ingest.semtech_codec import DatagramError, PullData, PushData, TxAck, parse
 from brim_gateway.ingest.semtech_limits import MAX_SOURCES, RateLimit
 from brim_gateway.ingest.semtech_socket import MOST, BatchReader
@@ -281,7 +281,10 @@ def test_only_a_pull_from_a_named_concentrator_moves_the_way_of_downlinks() -> N
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_datagrams_are_read_many_at_a_time_with_their_senders(host: str) -> None:
+@pytest.mark.parametrize("many", [True, False], ids=["recvmmsg", "recvfrom"])
+def test_datagrams_are_read_with_their_senders(host: str, many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not many:
+        monkeypatch.setattr(semtech_socket, "_recvmmsg", None)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as server, socket.socket(family, socket.SOCK_DGRAM) as client:
         server.bind((host, 0))
@@ -292,8 +295,38 @@ def test_datagrams_are_read_many_at_a_time_with_their_senders(host: str) -> None
         sent = [bytes((number,)) * (number * 20) for number in range(MOST + 3)]
         for one in sent:
             client.sendto(one, server.getsockname())
-        found = reader.receive() + reader.receive()
+        found = []
+        while came := reader.receive():
+            assert len(came) <= (MOST if many else 1)
+            found += came
         assert found == [(one, client.getsockname()) for one in sent]
         assert reader.receive() == []
         server.sendto(b"back", found[0][1])
         assert client.recv(10) == b"back"
+
+
+def test_a_fault_over_one_datagram_loses_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    taken: list[bytes] = []
+
+    def on_push(push: PushData, ack: Callable[[], None]) -> None:
+        if not taken:
+            taken.append(b"")
+            raise RuntimeError("a fault of ours")
+        ack()
+
+    async def run() -> SemtechUdp:
+        endpoint = SemtechUdp(on_push, lambda _: None, lambda _: None)
+        address = endpoint.open("127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(address)
+            for token in (b"\0\1", b"\0\2"):
+                push = bytes.fromhex(VALID["push-tts-uplink"]["hex"])
+                await loop.sock_sendall(client, push[:1] + token + push[3:])
+            assert await asyncio.wait_for(loop.sock_recv(client, 100), 5) == b"\x02\0\2\1"
+        endpoint.close()
+        return endpoint
+
+    assert asyncio.run(run()).counters["faults"] == 1
+    assert "fault while taking a datagram" in caplog.text
