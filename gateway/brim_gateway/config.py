@@ -29,11 +29,13 @@ _INVALID = Address("127.0.0.1", 0)
 
 @dataclass(frozen=True, slots=True)
 class UdpConfig:
-    """Concentrators. An empty ``allow_gateways`` takes any; ``trust_time``: their clock is the event time."""
+    """Concentrators. An empty ``allow_gateways`` takes any; ``trust_time``: their clock is the event time;
+    ``rate_limit``: datagrams a second of one concentrator, 0 for any number."""
 
     listen: Address
     allow_gateways: tuple[str, ...] = ()
     trust_time: bool = False
+    rate_limit: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,9 @@ KEYS = (
     Key("udp", "allow_gateways", "EUIs", [], (0, 256),
         "concentrators that may speak; empty: any. Semtech UDP has no authentication: name them"),
     Key("udp", "trust_time", "flag", False, (), "take the concentrator's clock as event time, for recordings"),
+    Key("udp", "rate_limit", "number", 1_000, (0, 100_000),
+        "datagrams a second that one concentrator may send; more is dropped. One with 16 demodulators hears 260 frames"
+        " a second at most; 0: no limit"),
     Key("mqtt_listener", "listen", "address", REQUIRED, _PORTS, "`HOST:PORT`"),
     Key("mqtt_listener", "cert", "file", None, (),
         "TLS certificate. Without `cert` and `key`, `plain = true` must be said"),

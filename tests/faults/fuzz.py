@@ -1,6 +1,6 @@
 """Throw mutated and generated inputs at everything that hears strangers.
 
-`python -m tests.faults.fuzz --inputs 1000000 --seed 1 [--only listener|udp|control|config|decoder|client_codec]`
+`python -m tests.faults.fuzz --inputs 1000000 --seed 1 [--only listener|udp|lorawan|control|…]`
 Exit code 1 and the input where anything but the declared error comes out, where another client is not served
 meanwhile, or where memory grows.
 """

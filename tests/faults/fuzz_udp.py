@@ -105,7 +105,8 @@ class UdpLive:
         self._loop.set_exception_handler(lambda _, fault: setattr(self, "_fault", fault))
         self._taken = 0
         self._fed = 0
-        self._endpoint = SemtechUdp(self._on_push, lambda _: None, lambda _: None)
+        # All come from one source here, more in a second than one may send.
+        self._endpoint = SemtechUdp(self._on_push, lambda _: None, lambda _: None, rate_limit=0)
         self._endpoint._rate_log = RateLog(QUIET)
         address = self._loop.run_until_complete(self._open())
         self._client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

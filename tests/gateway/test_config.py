@@ -181,7 +181,7 @@ log_format = "json"
 clock = "trusted"
 keep_days = 0
 keep_max_mb = 1
-udp = {listen = "[::1]:1", allow_gateways = ["AA555A0000000101"], trust_time = true}
+udp = {listen = "[::1]:1", allow_gateways = ["AA555A0000000101"], trust_time = true, rate_limit = 300}
 http = {listen = "127.0.0.1:0"}
 [mqtt_listener]
 listen = "0.0.0.0:1"
@@ -214,6 +214,7 @@ def test_every_key_can_be_said_and_the_schema_agrees(tmp_path: Path) -> None:
     assert (config.clock, config.keep_days, config.keep_max_mb) == ("trusted", 0, 1)
     assert config.outputs[0].window == 2000 and config.outputs[0].from_oldest
     assert config.udp is not None and config.udp.allow_gateways == ("aa555a0000000101",)
+    assert config.udp.rate_limit == 300
     said = tomllib.loads(WHOLE)
     schema = config_words.schema()
     assert schema["$schema"].endswith("2020-12/schema")

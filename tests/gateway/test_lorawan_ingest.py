@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +233,9 @@ def test_a_copy_of_what_was_not_stored_is_not_acknowledged(tmp_path: Path) -> No
             patch.setattr(store, "submit", submit)
             phy = device.data(report(1))
             one.push_only(phy)
+            wait_until(lambda: len(answers) == 1, "the frame is under way")
             other.push_only(phy)
-            wait_until(lambda: len(answers) == 2, "the frame and its copy are under way")
+            wait_until(lambda: len(answers) == 2, "its copy is under way")
 
             def verdicts() -> None:
                 answers[0].set_exception(StoreFault("full"))
@@ -246,14 +248,46 @@ def test_a_copy_of_what_was_not_stored_is_not_acknowledged(tmp_path: Path) -> No
         assert [row["seq"] for row in gateway.rows()] == [1], "taken when it came again, and acknowledged once"
 
 
+def test_what_comes_together_is_committed_together_and_a_bad_one_harms_no_other(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, UDP)) as gateway, Forwarder(gateway.port("udp")) as forwarder:
+        device, other = add_lorawan(gateway, "L-1"), add_lorawan(gateway, "L-2")
+        forwarder.pull()
+        device.join(forwarder)
+        other.join(forwarder)
+        store, real = gateway.gateway.store, gateway.gateway.store.submit
+        sizes: list[int] = []
+
+        def submit(transaction: Transaction) -> asyncio.Future[Committed]:
+            sizes.append(len(transaction.readings))
+            if any(reading.dev == other.dev for reading in transaction.readings):
+                refused: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+                refused.set_exception(StoreFault("no such thing"))
+                return refused
+            return real(transaction)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store, "submit", submit)
+            held = threading.Event()
+            # While the loop stands still the datagrams gather at the socket.
+            gateway.loop.call_soon_threadsafe(held.wait)
+            tokens = [forwarder.push_only(one.data(report(1))) for one in (device, other)]
+            tokens.append(forwarder.push_only(device.data(report(2))))
+            held.set()
+            assert {forwarder.receive()[1:4] for _ in range(2)} == {tokens[at] + b"\x01" for at in (0, 2)}
+        assert sizes == [3, 1, 1, 1] and gateway.gateway.lorawan.counters["not_stored"] == 1
+        assert [(row["bin"], row["seq"]) for row in gateway.rows()] == [("L-1", 1), ("L-1", 2)]
+
+
 class HeldStore:
     """In place of ``store.submit``: nothing is committed until the test says so."""
 
     def __init__(self) -> None:
         self.waiting: list[asyncio.Future[Committed]] = []
+        self.readings = 0
 
-    def submit(self, _: Transaction) -> asyncio.Future[Committed]:
+    def submit(self, transaction: Transaction) -> asyncio.Future[Committed]:
         self.waiting.append(asyncio.get_running_loop().create_future())
+        self.readings += len(transaction.readings)
         return self.waiting[-1]
 
     def commit(self) -> None:
@@ -271,7 +305,7 @@ def test_a_slow_disk_delays_the_acknowledgement_and_nothing_else(tmp_path: Path)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(gateway.gateway.store, "submit", held.submit)
             tokens = [forwarder.push_only(device.data(report(seq))) for seq in (1, 2, 3)]
-            wait_until(lambda: len(held.waiting) == 3, "three at the store")
+            wait_until(lambda: held.readings == 3, "three at the store")
             # PULL_DATA is answered meanwhile, and by nothing older: no PUSH_ACK is under way.
             forwarder.pull()
             gateway.loop.call_soon_threadsafe(held.commit)
@@ -293,7 +327,7 @@ def test_what_waits_for_the_disk_is_bounded_and_said_once(
                 forwarder.push_only(device.data(report(seq)))
             refused = gateway.gateway.lorawan.refused
             wait_until(lambda: refused["store is behind"] == 20, "ten wait, twenty were not taken")
-            assert len(held.waiting) == 10
+            assert held.readings == 10
             gateway.loop.call_soon_threadsafe(held.commit)
             for _ in range(10):
                 assert forwarder.receive()[3] == 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from brim_gateway.cli import bins, care, command, daemon, keys, outputs, setup
+from brim_gateway.cli import bins, care, command, daemon, decode, keys, outputs, setup
 
 app = typer.Typer(
     name="gateway",
@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (setup, daemon, care):
+for group in (setup, daemon, care, decode):
     app.registered_commands += group.app.registered_commands
 app.add_typer(bins.app, name="bins")
 app.add_typer(keys.app, name="keys")

@@ -1,53 +1,45 @@
 """Receptions of concentrators on their way into the journal, and what is answered to the bins.
 
-Order: verify and decrypt → commit readings and counters → PUSH_ACK → after the copy window choose the answer →
-commit its counter → send it.
+Order: verify and decrypt → commit readings and counters → PUSH_ACK → after the copy window the answers
+(lorawan_answers). Datagrams that come together are committed together; where the store refuses that, each by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from brim.lorawan.frames import CONFIRMED_UP, DATA_UP, JOIN_REQUEST
-from brim.wire.command import encode_commands
-from brim.wire.ports import PORT_COMMAND, PORT_REPORT
+from brim.wire.ports import PORT_REPORT
 
 from brim_gateway.decoders.brim import Decoded
 from brim_gateway.errors import DecodeError, StoreFault
-from brim_gateway.fleet.acks import acknowledgement, oldest_wanted
 from brim_gateway.fleet.directory import Directory
-from brim_gateway.fleet.queue import Command, CommandDesk
+from brim_gateway.fleet.queue import CommandDesk
 from brim_gateway.fleet.strangers import Strangers
 from brim_gateway.ingest.arrival import CONCENTRATOR, GATEWAY, to_reading
 from brim_gateway.ingest.decoding import decode
+from brim_gateway.ingest.lorawan_answers import Answers, Sender
+from brim_gateway.ingest.tasks import Tasks
 from brim_gateway.model import Radio, Reading
 from brim_gateway.network.device import DeviceRow
-from brim_gateway.network.reception import Downlink, Reception, UplinkResult
+from brim_gateway.network.reception import Reception, UplinkResult
 from brim_gateway.network.server import NetworkServer
 from brim_gateway.ratelog import RateLog
 from brim_gateway.store import registry
-from brim_gateway.store.numbers import held_seqs
 from brim_gateway.store.store import Store
 from brim_gateway.store.transaction import Quarantined, Transaction
 
 log = logging.getLogger("brim.lorawan")
 
 COPY_WINDOW_S = 0.2
-COMMAND_LIVES_US = 1_000_000
-"""A command goes with the answer that is chosen now; otherwise the desk gives it out again."""
-ACK_LIVES_US = 10_000_000
-"""Until the windows of this uplink are over: the next report brings a fresher acknowledgement."""
 WAITING_MOST = 20_000
 """Receptions that wait for their commit, on a disk that is slow or full. Further ones are dropped unacknowledged."""
-UNANSWERED_MOST = 1_000
-KNOWN_MOST = 10_000
+GATEWAYS_MOST = 1_000
 
 
 def _claimed(phy: bytes) -> str:
@@ -58,16 +50,12 @@ def _claimed(phy: bytes) -> str:
     return f"address {phy[1:5][::-1].hex()}" if kind in (DATA_UP, CONFIRMED_UP) else "a frame"
 
 
-class Sender(Protocol):
-    """The concentrators' endpoint: gives the token that TX_ACK will name, or None without a path."""
-
-    def send(self, gateway: str, txpk: dict[str, Any]) -> bytes | None: ...
-
-
 @dataclass(slots=True)
-class _Batch:
+class _Push:
     """What the receptions of one datagram come to."""
 
+    ack: Callable[[], None]
+    faults: int
     readings: list[Reading] = field(default_factory=list)
     devices: dict[str, DeviceRow] = field(default_factory=dict)
     quarantine: list[Quarantined] = field(default_factory=list)
@@ -96,28 +84,34 @@ class LorawanIngest:
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
-        self.sender: Sender | None = None
         self.server = server
         self.last_heard: dict[str, int] = {}
+        self.strangers = strangers
         self._store = store
         self._directory = directory
         self._reader = reader
         self._clock_us = clock_us
         self._trust_time = trust_time
-        self.strangers = strangers
-        self._desk = desk
-        # The operator's command in a bin's last downlink: the forwarder may refuse it yet. As many as bins.
-        self._given: dict[str, Command] = {}
         self._source = source
         self._rate_log = RateLog(log)
-        self._sent: dict[tuple[str, bytes], Downlink] = {}
-        self._joined: set[str] = set()
         self._under_way: Counter[str] = Counter()
-        self._oldest: dict[tuple[str, int], int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(log, "handling an uplink")
+        self._answers = Answers(
+            server, store, reader, desk, clock_us, self.counters, self._under_way, self._rate_log, self._tasks
+        )
+        self._gathered: list[_Push] = []
         self._faults = 0
         self._waiting = 0
         self._behind = False
+
+    @property
+    def sender(self) -> Sender | None:
+        """Where downlinks go; none are sent before it is set."""
+        return self._answers.sender
+
+    @sender.setter
+    def sender(self, sender: Sender | None) -> None:
+        self._answers.sender = sender
 
     def on_pull(self, gateway: str) -> None:
         """A concentrator has opened its downlink path."""
@@ -130,16 +124,23 @@ class LorawanIngest:
             return
         now_us = self._clock_us()
         self.last_heard[gateway] = now_us
-        if len(self.last_heard) > UNANSWERED_MOST:
+        if len(self.last_heard) > GATEWAYS_MOST:
             self.last_heard.pop(next(iter(self.last_heard)))
-        batch = _Batch()
+        push = _Push(ack, self._faults)
         for reception in receptions:
-            self._one(reception, now_us, batch)
-        if not (batch.readings or batch.devices or batch.quarantine or batch.copies):
+            self._one(reception, now_us, push)
+        if not (push.readings or push.devices or push.quarantine or push.copies):
             ack()
             return
-        self._waiting += batch.receptions
-        self._spawn(self._commit(batch, ack))
+        self._waiting += push.receptions
+        if not self._gathered:
+            # After what else is at the socket now: one commit for all of it.
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._gathered.append(push)
+
+    def _flush(self) -> None:
+        group, self._gathered = self._gathered, []
+        self._tasks.spawn(self._take(group))
 
     def _is_behind(self) -> bool:
         """Whether too much waits for the disk. Said once when it begins and once when it is over."""
@@ -151,9 +152,9 @@ class LorawanIngest:
         self._behind = behind
         return behind
 
-    def _one(self, reception: Reception, now_us: int, batch: _Batch) -> None:
+    def _one(self, reception: Reception, now_us: int, push: _Push) -> None:
         self.counters["receptions"] += 1
-        batch.receptions += 1
+        push.receptions += 1
         result = self.server.on_uplink(reception, now_us)
         self.counters[result.kind] += 1
         if result.kind == "refused":
@@ -162,16 +163,16 @@ class LorawanIngest:
             return
         dev = result.dev or ""
         for row in result.updates:
-            batch.devices[row.dev] = row
+            push.devices[row.dev] = row
         if result.kind == "copy":
-            batch.copies += 1
+            push.copies += 1
         if result.kind == "join":
             log.info("join of %s accepted", dev)
-            self._joined.add(dev)
+            self._answers.joined(dev)
         if result.kind == "data" and result.f_port:
-            self._decode(result, now_us, batch)
+            self._decode(result, now_us, push)
         if result.answer_due:
-            batch.answers.append(dev)
+            push.answers.append(dev)
 
     def _note_stranger(self, reason: str | None, reception: Reception) -> None:
         """A device that is not registered: perhaps one that somebody forgot to."""
@@ -185,7 +186,7 @@ class LorawanIngest:
             why="not registered" if reason == "unknown device" else "no such address here",
         )
 
-    def _decode(self, result: UplinkResult, now_us: int, batch: _Batch) -> None:
+    def _decode(self, result: UplinkResult, now_us: int, push: _Push) -> None:
         dev, reception = result.dev or "", result.reception
         record = self._directory.by_dev.get(dev)
         if record is None or reception is None:
@@ -198,12 +199,12 @@ class LorawanIngest:
         except DecodeError as exc:
             self.counters["quarantined"] += 1
             self._rate_log.note("undecodable frame", f"{dev}: {exc}")
-            batch.quarantine.append(Quarantined(dev, "lorawan", now_us, str(exc), result.payload))
+            push.quarantine.append(Quarantined(dev, "lorawan", now_us, str(exc), result.payload))
             return
         radio = Radio(
             "lorawan", reception.rssi_dbm, reception.snr_db, reception.sf, reception.freq_hz, reception.gateway
         )
-        batch.readings += [
+        push.readings += [
             to_reading(
                 one,
                 record,
@@ -219,43 +220,57 @@ class LorawanIngest:
             for one in decoded.readings
         ]
         if decoded.backlog is not None:
-            batch.reports.append((dev, decoded))
+            push.reports.append((dev, decoded))
 
-    async def _commit(self, batch: _Batch, ack: Callable[[], None]) -> None:
-        started = asyncio.get_running_loop().time()
-        transaction = Transaction(tuple(batch.readings), tuple(batch.devices.values()), tuple(batch.quarantine))
-        self._under_way.update(batch.devices.keys())
-        faults = self._faults
+    async def _take(self, group: list[_Push]) -> None:
+        """Commit, acknowledge, and answer after the copy window."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        if not await self._commit(group):
+            if len(group) == 1:
+                return
+            # One of them may be what the store cannot take: the others are not to suffer for it.
+            group = [push for push in group if await self._commit([push])]
+        for push in group:
+            # What a copy is a copy of was under way before it, and may be what was not stored.
+            if not push.copies or self._faults == push.faults:
+                push.ack()
+        await asyncio.sleep(max(0.0, started + COPY_WINDOW_S - loop.time()))
+        for push in group:
+            try:
+                for dev, decoded in push.reports:
+                    self._answers.report_stored(dev, decoded)
+                for dev in push.answers:
+                    self._answers.answer(dev)
+            except Exception:
+                # The other bins of the group are not to go without.
+                log.exception("fault while answering")
+
+    async def _commit(self, group: list[_Push]) -> bool:
+        """Whether all of ``group`` is on disk now; if not, nothing of it is."""
+        devices = {dev: row for push in group for dev, row in push.devices.items()}
+        transaction = Transaction(
+            tuple(reading for push in group for reading in push.readings),
+            tuple(devices.values()),
+            tuple(item for push in group for item in push.quarantine),
+        )
+        self._under_way.update(devices.keys())
         try:
             # However late: a disk that refuses for a while costs time, and no reading.
             await self._store.submit(transaction)
         except StoreFault as exc:
             self._faults += 1
-            # Not stored, so neither acknowledged nor answered: the forwarder and the bin keep it.
-            self.counters["not_stored"] += 1
-            self._rate_log.note("not stored", str(exc), logging.ERROR)
-            self._under_way.subtract(batch.devices.keys())
-            self._go_back(batch.devices)
-            return
-        finally:
-            self._waiting -= batch.receptions
-        self._under_way.subtract(batch.devices.keys())
-        if batch.copies and self._faults != faults:
-            # What they are copies of was under way before them, and may be what was not stored.
-            return
-        ack()
-        if batch.answers:
-            await asyncio.sleep(max(0.0, started + COPY_WINDOW_S - asyncio.get_running_loop().time()))
-            for dev, decoded in batch.reports:
-                self._queue_ack(dev, decoded)
-            for dev in batch.answers:
-                command = self._queue_command(dev)
-                sent = await self._send(self.server.answer(dev, self._clock_us()))
-                self._given.pop(dev, None)
-                if sent and command is not None and self._desk is not None:
-                    self._given[dev] = command
-                    with contextlib.suppress(StoreFault):  # it stays in the table, and is sent once more
-                        await self._desk.sent(command)
+            self._under_way.subtract(devices.keys())
+            if len(group) == 1:
+                # Not stored, so neither acknowledged nor answered: the forwarder and the bin keep it.
+                self.counters["not_stored"] += 1
+                self._rate_log.note("not stored", str(exc), logging.ERROR)
+                self._waiting -= group[0].receptions
+                self._go_back(devices)
+            return False
+        self._under_way.subtract(devices.keys())
+        self._waiting -= sum(push.receptions for push in group)
+        return True
 
     def _go_back(self, devs: Iterable[str]) -> None:
         """Let the network server forget what was not stored, so that it is new when it comes again.
@@ -273,91 +288,15 @@ class LorawanIngest:
             if row is not None:
                 self.server.restore_device(row)
 
-    def _queue_ack(self, dev: str, decoded: Decoded) -> None:
-        newest = decoded.readings[-1]
-        if newest.epoch is None or newest.seq is None or decoded.backlog is None:
-            return
-        key = (dev, newest.epoch)
-        oldest = oldest_wanted(newest.seq, decoded.backlog, self._oldest.pop(key, 1))
-        self._oldest[key] = oldest
-        if len(self._oldest) > KNOWN_MOST:
-            self._oldest.pop(next(iter(self._oldest)))
-        held = held_seqs(self._reader, dev, newest.epoch, oldest, 0xFFFF)
-        command = acknowledgement(newest.epoch, newest.seq, decoded.backlog, oldest, held, dev in self._joined)
-        if command is None:
-            return
-        now_us = self._clock_us()
-        if self.server.queue(dev, PORT_COMMAND, encode_commands([command]), now_us, now_us + ACK_LIVES_US):
-            self.counters["acks_queued"] += 1
-            self._joined.discard(dev)
-
-    def _queue_command(self, dev: str) -> Command | None:
-        """Let an operator's command go with the next downlink, unless something else does already."""
-        command = self._desk.due(dev) if self._desk is not None else None
-        now_us = self._clock_us()
-        if command is None or self.server.queued(dev):
-            return None
-        queued = self.server.queue(dev, command.f_port, command.payload, now_us, now_us + COMMAND_LIVES_US)
-        return command if queued else None
-
-    async def _send(self, downlink: Downlink | None) -> bool:
-        """Commit the counter that the downlink uses, then send it. Whether a concentrator was given it."""
-        if downlink is None or self.sender is None:
-            return False
-        self._under_way[downlink.dev] += 1
-        try:
-            await self._store.submit(Transaction(devices=downlink.updates))
-        except StoreFault as exc:
-            self._rate_log.note("downlink not sent", str(exc), logging.ERROR)
-            return False
-        finally:
-            self._under_way[downlink.dev] -= 1
-        token = self.sender.send(downlink.gateway, downlink.txpk)
-        if token is None:
-            self.counters["no_path"] += 1
-            return False
-        self.counters["downlinks"] += 1
-        self._sent[downlink.gateway, token] = downlink
-        if len(self._sent) > UNANSWERED_MOST:
-            self._sent.pop(next(iter(self._sent)))
-        return True
-
     def on_tx_ack(self, gateway: str, token: bytes, error: str | None) -> None:
-        """The forwarder's verdict on a downlink; a refused RX1 goes out again for RX2."""
-        downlink = self._sent.pop((gateway, token), None)
-        if downlink is None:
-            return
-        if error not in (None, "NONE"):
-            self.counters["tx_refused"] += 1
-            self._rate_log.note("downlink refused by forwarder", f"{downlink.dev}: {error}")
-        again = self.server.on_tx_ack(downlink, error, self._clock_us())
-        if again is not None:
-            self._spawn(self._send_again(again))
-        elif error not in (None, "NONE") and downlink.dev in self._given:
-            self._spawn(self._put_back(self._given.pop(downlink.dev)))
-
-    async def _put_back(self, command: Command) -> None:
-        if self._desk is not None:
-            with contextlib.suppress(StoreFault):  # it waits in memory, and a restart forgets it
-                await self._desk.put_back(command)
-
-    async def _send_again(self, downlink: Downlink) -> None:
-        await self._send(downlink)
+        """The forwarder's verdict on a downlink."""
+        self._answers.on_tx_ack(gateway, token, error)
 
     async def settle(self, within_s: float) -> None:
         """Wait for the commits and answers under way, but not for a disk that refuses."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("fault while handling an uplink", exc_info=task.exception())
+        if self._gathered:
+            self._flush()
+        await self._tasks.settle(within_s)
 
     def _refuse(self, reason: str, text: str) -> None:
         self.refused[reason] += 1

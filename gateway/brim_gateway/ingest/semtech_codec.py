@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import binascii
 import json
-import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
 
 from brim_gateway.network.reception import Reception
 
@@ -23,16 +23,20 @@ MAX_PHY = 255
 TX_ERRORS = frozenset(
     ("NONE", "TOO_LATE", "TOO_EARLY", "COLLISION_PACKET", "COLLISION_BEACON", "TX_FREQ", "TX_POWER", "GPS_UNLOCKED")
 )
-_DATR = re.compile(r"SF([5-9]|1[0-2])BW(125|250|500)\Z")
+_DATA_RATES = {f"SF{sf}BW{bw}": (sf, bw * 1000) for sf in range(5, 13) for bw in (125, 250, 500)}
 _URL_SAFE = str.maketrans("-_", "+/")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+# The end of the year 9999, beyond which Python has no date.
+_LATEST_US = 253_402_300_800 * 1_000_000
+_decode_json = msgspec.json.Decoder().decode
 
 
 class DatagramError(ValueError):
     """No datagram that a gateway gets; the text is fit for a log line."""
 
 
-@dataclass(frozen=True, slots=True)
-class PushData:
+class PushData(NamedTuple):
     """Receptions and a status from a concentrator. `refused`: one reason for each part that was left out."""
 
     token: bytes
@@ -43,8 +47,7 @@ class PushData:
     refused: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PullData:
+class PullData(NamedTuple):
     """A concentrator asks for downlinks; the answer's address is where they go."""
 
     token: bytes
@@ -52,8 +55,7 @@ class PullData:
     gateway: str
 
 
-@dataclass(frozen=True, slots=True)
-class TxAck:
+class TxAck(NamedTuple):
     """What became of the downlink with this token. `error` None: it was taken."""
 
     token: bytes
@@ -96,9 +98,9 @@ def parse(datagram: bytes) -> PushData | PullData | TxAck:
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        # RecursionError: a thousand brackets in a datagram; ValueError: also numbers of thousands of digits.
-        root = json.loads(body)
-    except (ValueError, RecursionError):
+        # RecursionError: a thousand brackets in a datagram; ValueError: keys that are not UTF-8.
+        root = _decode_json(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise DatagramError("json") from None
     if not isinstance(root, dict):
         raise DatagramError("json is no object")
@@ -142,9 +144,9 @@ def _parse_push(token: bytes, version: int, gateway: str, body: bytes) -> PushDa
     return PushData(token, version, gateway, tuple(receptions), stat, tuple(refused))
 
 
-def _number(packet: dict[str, Any], name: str, low: float, high: float, default: float | None = None) -> float:
-    value = packet.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+def _number(value: Any, name: str, low: float, high: float) -> float:
+    # type() and not isinstance: a boolean is no number.
+    if type(value) not in (float, int) or not low <= value <= high:
         raise DatagramError(name)
     return float(value)
 
@@ -152,31 +154,29 @@ def _number(packet: dict[str, Any], name: str, low: float, high: float, default:
 def _reception(packet: Any, gateway: str) -> Reception:
     if not isinstance(packet, dict):
         raise DatagramError("rxpk entry is no object")
-    if packet.get("modu") != "LORA":
+    get = packet.get
+    if get("modu") != "LORA":
         raise DatagramError("modulation")
-    if packet.get("stat", 1) != 1:
+    if get("stat", 1) != 1:
         raise DatagramError("crc")
-    datr = packet.get("datr")
-    match = _DATR.match(datr) if isinstance(datr, str) else None
-    if match is None:
+    rate = _DATA_RATES.get(datr) if isinstance(datr := get("datr"), str) else None
+    if rate is None:
         raise DatagramError("datr")
-    tmst_us = packet.get("tmst")
-    if isinstance(tmst_us, bool) or not isinstance(tmst_us, int) or not 0 <= tmst_us <= 0xFFFFFFFF:
+    tmst_us = get("tmst")
+    if type(tmst_us) is not int or not 0 <= tmst_us <= 0xFFFFFFFF:
         raise DatagramError("tmst")
-    phy = decode_base64(packet.get("data"))
-    size = packet.get("size", len(phy))
-    if not 0 < len(phy) <= MAX_PHY or size != len(phy):
+    phy = decode_base64(get("data"))
+    if not 0 < len(phy) <= MAX_PHY or get("size", len(phy)) != len(phy):
         raise DatagramError("size")
     return Reception(
         phy,
-        round(_number(packet, "freq", 100.0, 1000.0) * 1_000_000),
-        int(match[1]),
-        int(match[2]) * 1000,
-        _number(packet, "rssi", -200.0, 50.0, -200.0),
-        _number(packet, "lsnr", -50.0, 50.0, -50.0),
+        round(_number(get("freq"), "freq", 100.0, 1000.0) * 1_000_000),
+        *rate,
+        _number(get("rssi", -200.0), "rssi", -200.0, 50.0),
+        _number(get("lsnr", -50.0), "lsnr", -50.0, 50.0),
         tmst_us,
         gateway,
-        _time_us(packet.get("time")),
+        _time_us(get("time")),
     )
 
 
@@ -185,8 +185,11 @@ def decode_base64(text: Any) -> bytes:
     if not isinstance(text, str) or len(text) > 2 * MAX_PHY:
         raise DatagramError("data")
     try:
-        text = text.rstrip("=").translate(_URL_SAFE)
-        return binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
+        try:
+            return binascii.a2b_base64(text, strict_mode=True)
+        except binascii.Error:
+            text = text.rstrip("=").translate(_URL_SAFE)
+            return binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
     except ValueError:
         raise DatagramError("data") from None
 
@@ -197,9 +200,9 @@ def _time_us(text: Any) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        # OverflowError: the last hours of the year 9999, east or west of us.
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        since_us = (moment - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError):
         return None
-    whole_s = int(moment.replace(microsecond=0).timestamp())
-    return whole_s * 1_000_000 + moment.microsecond if whole_s >= 0 else None
+    return since_us if 0 <= since_us < _LATEST_US else None

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from brim_gateway.ingest.semtech_codec import (
-    MAX_DATAGRAM,
     DatagramError,
     PullData,
     PushData,
@@ -23,20 +22,22 @@ from brim_gateway.ingest.semtech_codec import (
     parse,
     pull_resp,
 )
+from brim_gateway.ingest.semtech_limits import RateLimit
+from brim_gateway.ingest.semtech_socket import Address, BatchReader
 from brim_gateway.ratelog import RateLog
 
 log = logging.getLogger("brim.udp")
 
 PATH_EXPIRES_S = 90.0
 MAX_PATHS = 256
-# Datagrams taken from the socket before the loop gets its turn again.
-DRAIN = 64
 RECEIVE_BUFFER = 4 << 20
+RATE_LIMIT = 1_000
+"""Datagrams a second of one concentrator: one with 16 demodulators hears 260 frames a second at most, on SF7."""
 
 
 @dataclass(slots=True)
 class _Path:
-    address: tuple[Any, ...]
+    address: Address
     version: int
     seen_s: float
 
@@ -47,7 +48,8 @@ class SemtechUdp:
 
     `on_push(push, ack)` gets every PUSH_DATA with receptions; call `ack()` once they are on disk. `on_pull(gateway)`
     and `on_tx_ack(tx_ack)` follow the protocol. `allowed`: EUIs that may speak, all if None (an all-zero EUI only if
-    named). `loop.time` is the clock. `counters` are for the metrics.
+    named). `rate_limit`: datagrams a second of one source, 0 for no limit. `loop.time` is the clock. `counters` are for
+    the metrics.
     """
 
     on_push: Callable[[PushData, Callable[[], None]], None]
@@ -55,12 +57,18 @@ class SemtechUdp:
     on_tx_ack: Callable[[TxAck], None]
     allowed: Collection[str] | None = None
     counters: dict[str, int] = field(default_factory=dict)
+    rate_limit: int = RATE_LIMIT
     receive_buffer: int = 0
     _socket: socket.socket | None = None
+    _reader: BatchReader | None = None
+    _limit: RateLimit = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = None
     _paths: dict[str, _Path] = field(default_factory=dict)
     _rate_log: RateLog = field(default_factory=lambda: RateLog(log))
     _next_token: int = 1
+
+    def __post_init__(self) -> None:
+        self._limit = RateLimit(self.rate_limit)
 
     def open(self, host: str, port: int) -> tuple[str, int]:
         """Bind within the running loop; the address bound to. Raises OSError."""
@@ -78,7 +86,7 @@ class SemtechUdp:
         if self.receive_buffer < RECEIVE_BUFFER:
             # The kernel doubles what it grants, so less than asked means that the limit is far below.
             log.warning("udp receive buffer is only %d bytes: raise net.core.rmem_max", self.receive_buffer)
-        self._socket = opened
+        self._socket, self._reader = opened, BatchReader(opened)
         self._loop.add_reader(opened, self._drain)
         bound = opened.getsockname()
         return bound[0], bound[1]
@@ -117,31 +125,42 @@ class SemtechUdp:
         return self._loop.time()
 
     def _drain(self) -> None:
-        opened = self._socket
-        for _ in range(DRAIN):
-            if opened is None or opened is not self._socket:
+        """A few datagrams, then the loop gets its turn again."""
+        assert self._reader is not None
+        try:
+            found = self._reader.receive()
+        except OSError as error:
+            # An ICMP error of something that was sent earlier; the socket itself is sound.
+            self._rate_log.note("udp socket", str(error.strerror))
+            return
+        self._count("datagrams", len(found))
+        now_s = self._now_s()
+        for datagram, address in found:
+            if self._socket is None:
                 return
             try:
-                datagram, address = opened.recvfrom(MAX_DATAGRAM)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                # An ICMP error of something that was sent earlier; the socket itself is sound.
-                self._rate_log.note("udp socket", str(error.strerror))
-                return
-            self._take(datagram, address)
+                self._take(datagram, address, now_s)
+            except Exception:
+                # A fault of ours: the datagrams that were read with this one are not to be lost for it.
+                self._count("faults")
+                log.exception("fault while taking a datagram")
 
-    def _take(self, datagram: bytes, address: tuple[Any, ...]) -> None:
-        self._count("datagrams")
+    def _take(self, datagram: bytes, address: Address, now_s: float) -> None:
+        gateway = datagram[4:12].hex() if len(datagram) >= 12 else ""
+        if gateway and not self._is_allowed(gateway):
+            self._count("not_allowed")
+            self._rate_log.note("concentrator not allowed", f"{gateway} at {address[0]}")
+            return
+        if not self._limit.allows(address[0], gateway, now_s):
+            self._count("rate_limited")
+            if self._limit.first_refusal(address[0], gateway):
+                self._rate_log.note("concentrator sends too much", f"{gateway} at {address[0]}; the rest is dropped")
+            return
         try:
             parsed = parse(datagram)
         except DatagramError as error:
             self._count("malformed")
             self._rate_log.note("malformed datagram", f"{error}, from {address[0]}")
-            return
-        if parsed.gateway not in self.allowed if self.allowed is not None else parsed.gateway == "0" * 16:
-            self._count("not_allowed")
-            self._rate_log.note("concentrator not allowed", f"{parsed.gateway} at {address[0]}")
             return
         if isinstance(parsed, PushData):
             self._take_push(parsed, address)
@@ -151,7 +170,10 @@ class SemtechUdp:
             self._count("tx_ack")
             self.on_tx_ack(parsed)
 
-    def _take_push(self, push: PushData, address: tuple[Any, ...]) -> None:
+    def _is_allowed(self, gateway: str) -> bool:
+        return gateway in self.allowed if self.allowed is not None else gateway != "0" * 16
+
+    def _take_push(self, push: PushData, address: Address) -> None:
         self._count("push_data")
         for reason in push.refused:
             self._count("rxpk_refused")
@@ -163,11 +185,11 @@ class SemtechUdp:
         else:
             self._acknowledge(reply, address)
 
-    def _acknowledge(self, reply: bytes, address: tuple[Any, ...]) -> None:
+    def _acknowledge(self, reply: bytes, address: Address) -> None:
         if self._send(reply, address):
             self._count("push_ack")
 
-    def _take_pull(self, pull: PullData, address: tuple[Any, ...]) -> None:
+    def _take_pull(self, pull: PullData, address: Address) -> None:
         self._count("pull_data")
         path = self._paths.get(pull.gateway)
         if path is None and len(self._paths) >= MAX_PATHS:
@@ -182,7 +204,7 @@ class SemtechUdp:
         self._send(ack(pull), address)
         self.on_pull(pull.gateway)
 
-    def _send(self, datagram: bytes, address: tuple[Any, ...]) -> bool:
+    def _send(self, datagram: bytes, address: Address) -> bool:
         if self._socket is None:
             return False
         with contextlib.suppress(OSError):

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brim_gateway.ingest import semtech_codec
+from brim_gateway.ingest import semtech_codec, semtech_socket
 from brim_gateway.ingest.semtech_codec import DatagramError, PullData, PushData, TxAck, parse
+from brim_gateway.ingest.semtech_limits import MAX_SOURCES, RateLimit
+from brim_gateway.ingest.semtech_socket import MOST, BatchReader
 from brim_gateway.ingest.semtech_udp import SemtechUdp
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,10 +106,19 @@ def test_a_malformed_datagram_gives_no_reception_and_only_the_due_reply(entry: d
     assert refused >= (entry["id"] not in ("rxpk-null", "pull-data-trailing"))
 
 
-def test_pull_resp_is_written_as_the_protocol_text_shows_it() -> None:
-    example = bytes.fromhex(VALID["pull-resp-lora"]["hex"])
+@pytest.mark.parametrize("name", ["pull-resp-lora", "pull-resp-fsk"])
+def test_pull_resp_is_written_as_the_protocol_text_shows_it_and_never_taken_from_outside(name: str) -> None:
+    example = bytes.fromhex(VALID[name]["hex"])
     txpk = json.loads(example[4:])["txpk"]
     assert semtech_codec.pull_resp(example[1:3], txpk) == example
+    with pytest.raises(DatagramError):
+        parse(example)
+
+
+def test_every_recorded_datagram_is_used_by_a_test_here() -> None:
+    assert len(VECTORS["valid"]) + len(VECTORS["malformed"]) == 31
+    assert {entry["kind"] for entry in VECTORS["valid"]} == {"PUSH_DATA", "PULL_DATA", "PULL_RESP", "TX_ACK"}
+    assert len(UPLINKS) + 2 == len(VECTORS["valid"])
 
 
 @given(st.binary(max_size=300))
@@ -182,3 +193,140 @@ def test_receptions_are_acknowledged_only_when_the_application_says_so() -> None
         endpoint.close()
 
     asyncio.run(run())
+
+
+def test_a_source_that_floods_is_cut_off_and_the_others_are_served(caplog: pytest.LogCaptureFixture) -> None:
+    pull = bytes.fromhex("02000002aa555a0000000001")
+
+    async def run() -> SemtechUdp:
+        endpoint = SemtechUdp(lambda push, ack: ack(), lambda _: None, lambda _: None, rate_limit=10)
+        address = endpoint.open("127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(address)
+            for _ in range(100):
+                await loop.sock_sendall(client, pull)
+            # Another concentrator behind the same address.
+            await loop.sock_sendall(client, bytes.fromhex("02ffff02") + b"\x11" * 8)
+            came: list[bytes] = []
+            while not came or came[-1] != bytes.fromhex("02ffff04"):
+                came.append(await asyncio.wait_for(loop.sock_recv(client, 100), 5))
+        endpoint.close()
+        assert len(came) - 1 == 100 - endpoint.counters["rate_limited"]
+        return endpoint
+
+    counters = asyncio.run(run()).counters
+    # Two seconds' worth, and what the drain of a hundred datagrams lets grow back.
+    assert 70 <= counters["rate_limited"] <= 80
+    assert [record.message for record in caplog.records] == [
+        "concentrator sends too much: aa555a0000000001 at 127.0.0.1; the rest is dropped"
+    ]
+
+
+def test_a_bucket_fills_again_and_tells_of_the_next_flood() -> None:
+    limit = RateLimit(10)
+    assert [limit.allows("h", "a", 0.0) for _ in range(21)] == [True] * 20 + [False]
+    assert [limit.first_refusal("h", "a") for _ in range(2)] == [True, False]
+    assert not limit.allows("h", "a", 0.05) and limit.allows("h", "a", 0.16)
+    assert limit.allows("other host", "a", 0.16), "a forged name elsewhere takes nothing from the real one"
+    assert [limit.allows("h", "a", 60.0) for _ in range(21)].count(True) == 20
+    assert limit.first_refusal("h", "a")
+    assert all(RateLimit(0).allows("h", "a", 0.0) for _ in range(10_000))
+
+
+def test_however_many_sources_come_the_table_and_the_sum_stay_bounded() -> None:
+    limit = RateLimit(10)
+    taken = sum(limit.allows("h", str(number), 0.0) for number in range(10 * MAX_SOURCES))
+    assert len(limit) == MAX_SOURCES + 1 and taken == MAX_SOURCES + 20
+    assert limit.allows("h", "0", 0.1), "who was there before is not pushed out"
+    assert limit.allows("h", "new", 200.0) and len(limit) == 1, "the silent ones have made room"
+
+
+def test_only_a_pull_from_a_named_concentrator_moves_the_way_of_downlinks() -> None:
+    name = "aa555a0000000001"
+
+    async def run() -> None:
+        endpoint = SemtechUdp(lambda push, ack: ack(), lambda _: None, lambda _: None, allowed=(name,))
+        address = endpoint.open("127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+
+        async def say(client: socket.socket, kind: int, eui: str = name) -> None:
+            await loop.sock_sendall(client, bytes((2, 0, 0, kind)) + bytes.fromhex(eui))
+
+        async def hear(client: socket.socket) -> int:
+            return (await asyncio.wait_for(loop.sock_recv(client, 1000), 5))[3]
+
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as old,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as new,
+        ):
+            for client in (old, new):
+                client.setblocking(False)
+                client.connect(address)
+            await say(old, 2)
+            assert await hear(old) == 4
+            # A status, a TX_ACK and a PULL_DATA of somebody else: none of them is a reason.
+            await say(new, 2, "bb555a0000000001")
+            await say(new, 5)
+            await say(new, 0)
+            assert await hear(new) == 1
+            assert endpoint.send(name, {}) is not None and await hear(old) == 3
+            await say(new, 2)
+            assert await hear(new) == 4
+            assert endpoint.send(name, {}) is not None and await hear(new) == 3
+        endpoint.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("many", [True, False], ids=["recvmmsg", "recvfrom"])
+def test_datagrams_are_read_with_their_senders(host: str, many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not many:
+        monkeypatch.setattr(semtech_socket, "_recvmmsg", None)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as server, socket.socket(family, socket.SOCK_DGRAM) as client:
+        server.bind((host, 0))
+        client.bind((host, 0))
+        server.setblocking(False)
+        reader = BatchReader(server)
+        assert reader.receive() == []
+        sent = [bytes((number,)) * (number * 20) for number in range(MOST + 3)]
+        for one in sent:
+            client.sendto(one, server.getsockname())
+        found = []
+        while came := reader.receive():
+            assert len(came) <= (MOST if many else 1)
+            found += came
+        assert found == [(one, client.getsockname()) for one in sent]
+        assert reader.receive() == []
+        server.sendto(b"back", found[0][1])
+        assert client.recv(10) == b"back"
+
+
+def test_a_fault_over_one_datagram_loses_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    taken: list[bytes] = []
+
+    def on_push(push: PushData, ack: Callable[[], None]) -> None:
+        if not taken:
+            taken.append(b"")
+            raise RuntimeError("a fault of ours")
+        ack()
+
+    async def run() -> SemtechUdp:
+        endpoint = SemtechUdp(on_push, lambda _: None, lambda _: None)
+        address = endpoint.open("127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(address)
+            for token in (b"\0\1", b"\0\2"):
+                push = bytes.fromhex(VALID["push-tts-uplink"]["hex"])
+                await loop.sock_sendall(client, push[:1] + token + push[3:])
+            assert await asyncio.wait_for(loop.sock_recv(client, 100), 5) == b"\x02\0\2\1"
+        endpoint.close()
+        return endpoint
+
+    assert asyncio.run(run()).counters["faults"] == 1
+    assert "fault while taking a datagram" in caplog.text

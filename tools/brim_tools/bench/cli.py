@@ -121,3 +121,33 @@ def relay(
     print(json.dumps(result) if as_json else "\n".join(report.lines(result)))
     if bench.broken(result):
         raise SystemExit(1)
+
+
+@app.command()
+def uplinks(
+    count: Annotated[int, typer.Option("--uplinks", min=100, help="Uplinks in the closed loop.")] = 100_000,
+    bins: Annotated[int, typer.Option(min=1, max=20_000, help="Registered bins.")] = 5_000,
+    per_datagram: Annotated[int, typer.Option(min=1, max=8, help="Uplinks that a forwarder packs together.")] = 1,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of the paced part, where downlinks are timed.")] = 20.0,
+    linger_ms: Annotated[int, typer.Option(min=0, max=1_000, help="Of the gateway's configuration.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the bins' keys.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Signed LoRaWAN uplinks over UDP into the daemon, until each is committed and acknowledged; and the downlinks.
+
+    Exit code 1 where an uplink was dropped. Times are figures, not verdicts.
+
+    Example: python -m brim_tools.bench uplinks --per-datagram 8
+    """
+    import json
+
+    from brim_tools.bench import uplinks as bench
+
+    try:
+        result = bench.measure(count, bins, per_datagram, seconds, seed, linger_ms)
+    except (RuntimeError, OSError) as fault:
+        typer.echo(f"bench uplinks: {fault}", err=True)
+        raise SystemExit(1) from None
+    print(json.dumps(result) if as_json else "\n".join(bench.lines(result)))
+    if result["dropped"]:
+        raise SystemExit(1)
