@@ -244,6 +244,9 @@ class Gateway:
     def strangers(self) -> list[dict[str, Any]]:
         return self._strangers.listing()
 
+    def radio(self, dev: str) -> dict[str, Any]:
+        return self.lorawan.server.link(dev)
+
     async def retry_letters(self, output: str) -> dict[str, Any]:
         assert self.outputs is not None
         return await self.outputs.retry_letters(output)

@@ -67,6 +67,10 @@ class _Offline:
         """Only a daemon hears any."""
         return []
 
+    def radio(self, dev: str) -> dict[str, Any]:
+        """Only a daemon hears it; what the device said last stands in its row."""
+        return {}
+
     async def retry_letters(self, output: str) -> dict[str, Any]:
         raise StoreFault("no daemon runs: only a running gateway can send; start it and ask again")
 

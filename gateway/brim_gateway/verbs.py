@@ -36,6 +36,10 @@ class Runtime(Protocol):
         """Devices heard and not registered."""
         ...
 
+    def radio(self, dev: str) -> dict[str, Any]:
+        """How the link of a LoRaWAN device stands (network.links.describe); empty where nobody here knows."""
+        ...
+
     async def retry_letters(self, output: str) -> dict[str, Any]:
         """Send an output's dead letters again."""
         ...
@@ -107,7 +111,9 @@ class Verbs:
 
     async def _show(self, args: dict[str, Any]) -> Any:
         name = _name(args)
-        return await self._runtime.run(lambda connection: commands.show(connection, name))
+        view = await self._runtime.run(lambda connection: commands.show(connection, name))
+        live = self._runtime.radio(view["dev"]) if "radio" in view else {}
+        return view | {"radio": commands.radio_view(live)} if live else view
 
     async def _remove(self, args: dict[str, Any]) -> Any:
         name = _name(args)

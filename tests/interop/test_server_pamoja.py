@@ -228,7 +228,7 @@ def test_a_stranger_is_asked_for_its_battery_once_a_day() -> None:
     assert asked == 3
     link = air.server.link(DEV_EUI)
     assert (link["battery"], link["battery_percent"], link["device_margin_db"]) == (200, 79, 7)
-    assert air.now_us - link["status_us"] < 2 * DAY_US
+    assert air.now_us - link["status_at_us"] < 2 * DAY_US
 
 
 def test_a_stranger_whose_frames_get_lost_is_told_to_repeat_and_each_repeat_is_one_reading_acknowledged_again() -> None:

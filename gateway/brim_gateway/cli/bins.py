@@ -36,6 +36,9 @@ def bins_add(
     lon: Annotated[float | None, typer.Option(help="Degrees east.")] = None,
     decoder: Annotated[str | None, typer.Option(help="brim or ascii-distance-cm.")] = None,
     counter: Annotated[str | None, typer.Option(help="strict, or volatile for a device that forgets it.")] = None,
+    dev_nonce: Annotated[
+        str | None, typer.Option(help="rising, or random for a device of before LoRaWAN 1.0.4.")
+    ] = None,
     allow_public_key: Annotated[
         bool, typer.Option("--allow-public-key", help="Unsafe: take a key from a book.")
     ] = False,
@@ -49,7 +52,7 @@ def bins_add(
     given = {
         "bin": name, "dev": dev, "link": link, "empty_mm": empty_mm, "full_mm": full_mm, "lat": lat, "lon": lon,
         "decoder": decoder, "counter": counter, "allow_public_key": "true" if allow_public_key else None,
-        "join_eui": join_eui,
+        "dev_nonce": dev_nonce, "join_eui": join_eui,
     }  # fmt: skip
     row = {key: str(value) for key, value in given.items() if value is not None}
     with errors(), keys_file_of(keys_file) as keys:
@@ -68,7 +71,7 @@ def bins_import(
     as_json: JsonOption = False,
 ) -> None:
     """Register many bins, all or none. Columns: bin, dev, link, empty_mm, full_mm, lat, lon, decoder, counter,
-    allow_public_key, dev_addr, nwk_s_key, app_s_key, app_key, join_eui, mqtt_password.
+    allow_public_key, dev_nonce, dev_addr, nwk_s_key, app_s_key, app_key, join_eui, mqtt_password.
 
     Example: brim gateway bins import bins.csv --keys-file keys.json
     """

@@ -81,9 +81,17 @@ def print_view(found: dict[str, Any], as_json: bool) -> None:
     for key, value in found.items():
         if key == "keys":
             value = ", ".join(f"{name} {'set' if is_set else 'not set'}" for name, is_set in value.items())
+        elif isinstance(value, dict):
+            typer.echo(key)
+            print_view({f"  {name}": one for name, one in value.items() if one not in (None, [])}, as_json)
+            continue
         elif isinstance(value, list):
-            value = ", ".join(map(str, value)) or None
+            value = ", ".join(_entry(one) for one in value) or None
         typer.echo(f"{key:14} {'-' if value is None else value}")
+
+
+def _entry(one: object) -> str:
+    return " ".join(f"{name}={value}" for name, value in one.items()) if isinstance(one, dict) else str(one)
 
 
 def _open_keys_file(path: Path | None) -> Any:

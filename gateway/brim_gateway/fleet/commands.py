@@ -18,6 +18,7 @@ from brim_gateway.fleet import queue
 from brim_gateway.fleet.enrol import Enrolled, exceptions_of
 from brim_gateway.ingest.passwords import hash_password, new_password
 from brim_gateway.model import BinRecord, BinState, iso_utc
+from brim_gateway.network.links import describe
 from brim_gateway.store import registry
 from brim_gateway.store.states import all_states
 
@@ -70,7 +71,21 @@ def show(connection: sqlite3.Connection, name: str) -> dict[str, Any]:
         view["join_eui"] = device.join_eui
         view["counter"] = device.counter
         view["warnings"] = exceptions_of(name, device)
+        view["radio"] = radio_view(describe(device, None))
     return view
+
+
+def radio_view(link: Mapping[str, Any]) -> dict[str, Any]:
+    """A description of a link (network.links) with its times for people."""
+    shown: dict[str, Any] = {}
+    for key, value in link.items():
+        if key == "concentrators":
+            shown[key] = [radio_view(one) for one in value]
+        elif key.endswith("_us"):
+            shown[key.removesuffix("_us")] = None if value is None else iso_utc(value)
+        elif key != "dev":
+            shown[key] = value
+    return shown
 
 
 def prepare_new_keys(connection: sqlite3.Connection, name: str) -> BinRecord:

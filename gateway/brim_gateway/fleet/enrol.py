@@ -16,9 +16,11 @@ from brim_gateway.network.device import DeviceInvalid, DeviceRow, abp_session
 
 COLUMNS = (
     "bin", "dev", "link", "empty_mm", "full_mm", "lat", "lon", "decoder", "counter", "allow_public_key",
-    "dev_addr", "nwk_s_key", "app_s_key", "app_key", "join_eui", "mqtt_password",
+    "dev_nonce", "dev_addr", "nwk_s_key", "app_s_key", "app_key", "join_eui", "mqtt_password",
 )  # fmt: skip
-_LORAWAN_ONLY = ("counter", "allow_public_key", "dev_addr", "nwk_s_key", "app_s_key", "app_key", "join_eui")
+_LORAWAN_ONLY = (
+    "counter", "allow_public_key", "dev_nonce", "dev_addr", "nwk_s_key", "app_s_key", "app_key", "join_eui",
+)  # fmt: skip
 MAX_CSV_BYTES = 4 * 1024 * 1024
 MAX_BINS = 20_000
 MAX_MM = 8_191
@@ -159,6 +161,7 @@ class _Row:
             keys |= {"join_eui": join_eui, "app_key": app_key.hex()}
         allow = self._choice("allow_public_key", ("false", "true")) == "true"
         counter = self._choice("counter", ("strict", "volatile"))
+        dev_nonce = self._choice("dev_nonce", ("rising", "random"))
         if self.problems:
             return None
         try:
@@ -168,6 +171,7 @@ class _Row:
                 app_key=app_key,
                 counter="volatile" if counter == "volatile" else "strict",
                 allow_public_key=allow,
+                dev_nonce="random" if dev_nonce == "random" else "rising",
                 session=session,
             )
         except DeviceInvalid as exc:

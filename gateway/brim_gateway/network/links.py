@@ -142,7 +142,7 @@ def describe(row: DeviceRow, link: Link | None) -> dict[str, Any]:
     """What is known of a device's radio, JSON-ready; None where nothing is. Times are UTC microseconds.
 
     `margin_db`: the best SNR of the last uplinks above what the rate needs. `battery_percent` is None on external power
-    and where the device does not know. `given_up`: MAC commands that it refuses.
+    and where the device does not know. `refused`: MAC commands (cid) that it has refused.
     """
     agreed = row.session.agreed if row.session is not None else None
     status = row.status
@@ -162,8 +162,8 @@ def describe(row: DeviceRow, link: Link | None) -> dict[str, Any]:
         if status is None or not 0 < status.battery < 255
         else round((status.battery - 1) / 2.53),
         "device_margin_db": None if status is None else status.margin_db,
-        "status_us": None if status is None else status.at_us,
-        "given_up": [] if agreed is None else [cid for cid, times, _ in agreed.refused if times],
+        "status_at_us": None if status is None else status.at_us,
+        "refused": [] if agreed is None else [cid for cid, times, _ in agreed.refused if times],
     }
     if link is not None:
         heard = sorted(link.concentrators.items(), key=lambda item: item[1].snr_db, reverse=True)
