@@ -25,7 +25,7 @@ def test_bins_show_tells_how_each_concentrator_hears_the_bin(
         assert (heard["rssi_dbm"], heard["snr_db"], heard["sf"]) == (-80, 7.5, 7)
         assert heard["at"].endswith("Z") and view["radio"]["margin_db"] == 15
         assert "dev" not in view["radio"] and view["keys"]["session"] is True
-        wifi, _ = gateway.add_wifi("W-1")
+        gateway.add_wifi("W-1")
         assert "radio" not in gateway.ask("bins.show", bin="W-1")
     print_view(view, as_json=False)
     shown = capsys.readouterr().out
