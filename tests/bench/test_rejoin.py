@@ -6,8 +6,8 @@ import json
 
 import pytest
 from brim_tools.bench import rejoin
+from brim_tools.bench.cli import app
 from brim_tools.bench.rejoin_air import HOUR_US, Account, Air, Transmission, fullest_hour_us
-from typer import Typer
 from typer.testing import CliRunner
 
 
@@ -32,12 +32,10 @@ def test_the_same_seed_gives_the_same_afternoon_and_another_one_another() -> Non
 
 
 def test_the_command_prints_json_for_scripts_and_refuses_an_unknown_scene() -> None:
-    app = Typer()
-    app.command()(rejoin.rejoin)
-    run = CliRunner().invoke(app, ["--bins", "3", "--scene", "sf12", "--json"])
+    run = CliRunner().invoke(app, ["rejoin", "--bins", "3", "--scene", "sf12", "--json"])
     assert run.exit_code == 0
     assert json.loads(run.stdout)["joined"] == 3
-    assert CliRunner().invoke(app, ["--scene", "sf6"]).exit_code == 2
+    assert CliRunner().invoke(app, ["rejoin", "--scene", "sf6"]).exit_code == 2
 
 
 def test_the_fullest_hour_counts_what_lies_partly_inside() -> None:

@@ -11,7 +11,7 @@ from brim_gateway.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, er
 
 app = typer.Typer()
 
-_GC_THRESHOLDS = (50_000, 20, 100)
+_GC_THRESHOLDS = (50_000, 20, 1_000)
 """Of Python's search for circles: at its own (700, 10, 10) it took a third of the time of a gateway under full load,
 which makes hardly any circles."""
 

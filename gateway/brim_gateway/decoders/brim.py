@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 from brim.wire import report
 from brim.wire.errors import WireError
@@ -64,6 +66,11 @@ def decode(payload: bytes) -> Decoded:
     return Decoded(tuple(_measured(reading) for reading in reversed(decoded.readings)), decoded.backlog)
 
 
+@lru_cache(1 << len(report.EVENTS))
+def _events(bits: int) -> tuple[str, ...]:
+    return tuple(name for i, name in enumerate(report.EVENTS) if bits >> i & 1)
+
+
 def _measured(reading: report.Reading) -> Measured:
     bits = reading.events
     return Measured(
@@ -76,7 +83,7 @@ def _measured(reading: report.Reading) -> Measured:
         echoes=reading.echoes,
         temperature_c=reading.temperature_c,
         battery_mv=reading.battery_mv,
-        events=None if bits is None else tuple(name for i, name in enumerate(report.EVENTS) if bits >> i & 1),
+        events=None if bits is None else _events(bits),
         config_version=reading.config_version,
     )
 

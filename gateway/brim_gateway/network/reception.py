@@ -8,7 +8,7 @@ from typing import Any, Literal
 from brim_gateway.network.device import DeviceRow
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reception:
     """One LoRa frame as one concentrator heard it. `tmst_us`: its 32-bit counter; `time_us`: its UTC clock, if any."""
 

@@ -13,6 +13,7 @@ class Rows:
 
     def __init__(self) -> None:
         self._rows: dict[str, DeviceRow] = {}
+        self._public: set[str] = set()
         self._by_addr: dict[bytes, set[str]] = {}
         self._crypto: dict[tuple[bytes, bytes, str], SessionCrypto] = {}
 
@@ -24,6 +25,8 @@ class Rows:
         """Add or replace a row."""
         self.remove(row.dev)
         self._rows[row.dev] = row
+        if row.has_public_key():
+            self._public.add(row.dev)
         for session in _sessions(row):
             self._by_addr.setdefault(_on_air(session), set()).add(row.dev)
 
@@ -34,6 +37,7 @@ class Rows:
     def remove(self, dev: str) -> None:
         """Forget a row; unknown ones are fine."""
         row = self._rows.pop(dev, None)
+        self._public.discard(dev)
         for session in _sessions(row) if row is not None else ():
             self._crypto.pop(_keys(session), None)
             owners = self._by_addr.get(_on_air(session))
@@ -44,11 +48,20 @@ class Rows:
 
     def sessions_at(self, dev_addr: bytes) -> Iterator[tuple[DeviceRow, Session]]:
         """Every session with this address (as on the air), a pending one before the one it replaces."""
-        for dev in sorted(self._by_addr.get(dev_addr, ())):
+        owners = self._by_addr.get(dev_addr)
+        if not owners:
+            return
+        address = dev_addr[::-1].hex()
+        for dev in sorted(owners) if len(owners) > 1 else owners.copy():
             row = self._rows[dev]
-            for session in _sessions(row):
-                if _on_air(session) == dev_addr:
-                    yield row, session
+            if row.pending is not None and row.pending.dev_addr == address:
+                yield row, row.pending
+            if row.session is not None and row.session.dev_addr == address:
+                yield row, row.session
+
+    def has_public_key(self, dev: str) -> bool:
+        """DeviceRow.has_public_key, looked at when the row came in."""
+        return dev in self._public
 
     def crypto(self, session: Session) -> SessionCrypto:
         """The keys of a session, made ready once."""

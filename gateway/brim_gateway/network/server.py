@@ -167,7 +167,7 @@ class NetworkServer:
                 # Several devices may share an address: the most telling reason wins.
                 if reason in ("unknown address", "mic"):
                     reason, of_dev = why, row.dev if why != "mic" else None
-            elif row.has_public_key() and not row.allow_public_key:
+            elif self._rows.has_public_key(row.dev) and not row.allow_public_key:
                 return _refused("public key", reception, row.dev)
             elif volatile:
                 return self._on_volatile(row, session, f_cnt, reception, now_us, frame)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 import msgspec
 
 from brim_gateway.errors import StoreFault
 from brim_gateway.model import BinRecord
-from brim_gateway.network.device import DeviceInvalid, DeviceRow
+from brim_gateway.network.device import DeviceInvalid, DeviceRow, changed
+from brim_gateway.store.numbers import dev_number
 
 _COLUMNS = ("bin", "dev", "link", "decoder", "empty_mm", "full_mm", "lat", "lon", "password_hash")
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM bins"  # noqa: S608 - a literal table of names
@@ -42,18 +44,34 @@ def remove_bin(connection: sqlite3.Connection, record: BinRecord) -> None:
     """Forget a bin, its device and its state; its readings stay in the journal."""
     connection.execute("DELETE FROM bins WHERE bin = ?", (record.bin,))
     connection.execute("DELETE FROM devices WHERE dev = ?", (record.dev,))
+    connection.execute("DELETE FROM uplink_counters WHERE dev = ?", (dev_number(record.dev),))
     connection.execute("DELETE FROM bin_states WHERE bin = ?", (record.bin,))
 
 
 def all_devices(connection: sqlite3.Connection) -> list[DeviceRow]:
     """Every LoRaWAN device. Raises StoreFault for a row that breaks a rule."""
-    return [_device(dev, row) for dev, row in connection.execute("SELECT dev, row FROM devices")]
+    counted = {dev: rest for dev, *rest in connection.execute("SELECT dev, session, f_cnt_up FROM uplink_counters")}
+    rows = connection.execute("SELECT dev, row FROM devices").fetchall()
+    return [_counted(_device(dev, row), counted.get(dev_number(dev))) for dev, row in rows]
 
 
 def find_device(connection: sqlite3.Connection, dev: str) -> DeviceRow | None:
     """The LoRaWAN device of that EUI."""
     row = connection.execute("SELECT row FROM devices WHERE dev = ?", (dev,)).fetchone()
-    return _device(dev, row[0]) if row else None
+    if row is None:
+        return None
+    select = "SELECT session, f_cnt_up FROM uplink_counters WHERE dev = ?"
+    return _counted(_device(dev, row[0]), connection.execute(select, (dev_number(dev),)).fetchone())
+
+
+def _counted(row: DeviceRow, counter: Sequence[int] | None) -> DeviceRow:
+    """The row with the uplink counter that was written alone, where it belongs to the row's session and is newer."""
+    session = row.session
+    if counter is None or session is None or counter[0] != session.number:
+        return row
+    if session.f_cnt_up is not None and session.f_cnt_up >= counter[1]:
+        return row
+    return changed(row, session=changed(session, f_cnt_up=counter[1]))
 
 
 def _device(dev: str, row: bytes) -> DeviceRow:
@@ -65,6 +83,7 @@ def _device(dev: str, row: bytes) -> DeviceRow:
 
 def save_device(connection: sqlite3.Connection, row: DeviceRow) -> None:
     """Add or replace a device."""
+    connection.execute("DELETE FROM uplink_counters WHERE dev = ?", (dev_number(row.dev),))
     connection.execute(
         "INSERT INTO devices (dev, row) VALUES (?, ?) ON CONFLICT (dev) DO UPDATE SET row = excluded.row",
         (row.dev, msgspec.json.encode(row.as_dict())),

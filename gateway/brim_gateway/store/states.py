@@ -14,7 +14,7 @@ from brim_gateway.model import BinState
 from brim_gateway.store.carried import read_reading, unpack
 
 FLUSH_S = 5.0
-FLUSH_ROWS = 10_000
+FLUSH_ROWS = 30_000
 """At most so many rows are read again at the opening."""
 
 _encode = msgspec.json.Encoder().encode

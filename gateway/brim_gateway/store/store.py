@@ -24,8 +24,9 @@ import msgspec
 from brim_gateway.errors import StoreFault
 from brim_gateway.model import BinState
 from brim_gateway.ratelog import RateLog
-from brim_gateway.store import journal, outputs, registry, states
+from brim_gateway.store import journal, outputs, states
 from brim_gateway.store.database import Database, open_reader
+from brim_gateway.store.devices import Devices
 from brim_gateway.store.faults import RETRY_S, is_disk_fault
 from brim_gateway.store.health import StoreHealth
 from brim_gateway.store.jobs import Job, Listener, deliver
@@ -58,6 +59,7 @@ class Store:
         self._connection = self._database.connection
         try:
             self._journal = Journal(self._connection)
+            self._devices = Devices(self._connection)
             self.health.newest_id = self._journal.newest_id
             self.health.cursors = outputs.cursors(self._connection)
         except (sqlite3.Error, msgspec.MsgspecError) as exc:
@@ -269,6 +271,7 @@ class Store:
         else:
             self._flushed()
             self._post([job], [], self._written_down(progress))
+        self._devices.forget()
         self.health.busy_since = None
 
     def _commit(self, batch: list[Job], *, flush: bool) -> bool:
@@ -285,6 +288,7 @@ class Store:
                 assert isinstance(job.work, Transaction)
                 job.answer = self._apply(job.work)
             self._journal.write()
+            self._devices.write()
             outputs.note(self._connection, progress)
             if flush:
                 self._journal.states.flush(self._journal.newest_id)
@@ -323,7 +327,7 @@ class Store:
         for reading in transaction.readings:
             self._journal.append(reading, result)
         for row in transaction.devices:
-            registry.update_device(self._connection, row)
+            self._devices.put(row)
         for item in transaction.quarantine:
             journal.set_aside(self._connection, item)
         return result
@@ -371,6 +375,7 @@ class Store:
         except sqlite3.Error as exc:  # the next BEGIN fails too then, and this is tried again
             self._rate_log.note("rollback failed", str(exc), logging.ERROR)
         self._journal.rolled_back()
+        self._devices.forget()
 
     def _flushed(self) -> None:
         self._journal.states.flushed(self._journal.newest_id)

@@ -136,7 +136,7 @@ def test_a_request_refused_three_times_is_given_up() -> None:
     for f_cnt in range(60):
         asked += bool(commands_down(network, f_cnt, asked, sf=12, snr_db=3.0, f_opts=refusal if asked else b""))
     assert asked <= 3
-    assert network.link(DEV)["given_up"] == [mac_commands.LINK_ADR]
+    assert network.link(DEV)["refused"] == [mac_commands.LINK_ADR]
 
 
 def test_what_a_device_refuses_is_left_out_of_the_next_request() -> None:
@@ -154,7 +154,7 @@ def test_a_device_that_refuses_full_power_is_asked_for_the_step_below() -> None:
         asked.append(commands_down(network, f_cnt, f_cnt, sf=12, snr_db=2.0, f_opts=b"\x03\x03"))
     assert [command[0][1][0] for command in asked] == [0x40, 0x40, 0x41]
     assert commands_down(network, 3, 3, sf=8, snr_db=2.0, f_opts=ALL_WELL) == []
-    assert (network.link(DEV)["power"], network.link(DEV)["given_up"]) == (1, [])
+    assert (network.link(DEV)["power"], network.link(DEV)["refused"]) == (1, [])
 
 
 @pytest.mark.parametrize(("gap", "resent"), [(1, False), (GAP, False), (GAP + 1, True)])

@@ -76,6 +76,35 @@ def _shares(statuses: dict[str, int]) -> str:
 
 
 @app.command()
+def rejoin(
+    bins: Annotated[int, typer.Option(min=1, max=100_000, help="Bins on one concentrator.")] = 5_000,
+    seed: Annotated[int, typer.Option(help="What places and fading are drawn from.")] = 1,
+    scene: Annotated[str, typer.Option(help="sf12 or mixed; both without it.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a scene.")] = False,
+) -> None:
+    """A city joins at once, in virtual time: until when all bins are in, and how full each sub-band was.
+
+    Exit code 1 where a bin did not join or a duty cycle was exceeded.
+
+    Example: python -m brim_tools.bench rejoin --bins 500
+    """
+    import json
+    import sys
+
+    from brim_tools.bench.rejoin import SCENES, measure, readable
+
+    if scene and scene not in SCENES:
+        raise typer.BadParameter(f"no scene {scene}; there are {', '.join(SCENES)}")
+    good = True
+    for name in [scene] if scene else list(SCENES):
+        result = measure(bins, seed, name, sys.stderr.isatty())
+        good = good and result["legal"] and result["joined"] == bins
+        print(json.dumps(result) if as_json else readable(result))
+    if not good:
+        raise typer.Exit(1)
+
+
+@app.command()
 def relay(
     only: Annotated[
         str, typer.Option(help="Of speed,paced,drain,memory,outage,crashes, with commas; all without it.")

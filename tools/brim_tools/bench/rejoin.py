@@ -1,22 +1,18 @@
 """All bins of a city at once: power comes back, every bin has lost its session, and one concentrator serves them all.
 
 The bins run the firmware's own MAC, the gateway its own network server; air and time are a model (`rejoin_air`).
-`python -m brim_tools.bench.rejoin --bins 5000 --seed 1`.
 """
 
 from __future__ import annotations
 
 import base64
 import heapq
-import json
 import random
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from brim.lorawan.airtime import airtime_us
 from brim.lorawan.mac import Mac, MacError
 from brim_gateway.network.adr import REQUIRED_SNR_DB
@@ -286,27 +282,6 @@ def measure(bins: int, seed: int, scene: str, progress: bool = False) -> dict[st
     }  # fmt: skip
 
 
-def rejoin(
-    bins: Annotated[int, typer.Option(min=1, max=100_000, help="Bins on one concentrator.")] = 5_000,
-    seed: Annotated[int, typer.Option(help="What places and fading are drawn from.")] = 1,
-    scene: Annotated[str, typer.Option(help="sf12 or mixed; both without it.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a scene.")] = False,
-) -> None:
-    """A city joins at once, in virtual time: until when all bins are in, and how full each sub-band was.
-
-    Exit code 1 where a bin did not join or a duty cycle was exceeded. Example: rejoin --bins 500 --seed 1
-    """
-    if scene and scene not in SCENES:
-        raise typer.BadParameter(f"no scene {scene}; there are {', '.join(SCENES)}")
-    good = True
-    for name in [scene] if scene else list(SCENES):
-        result = measure(bins, seed, name, sys.stderr.isatty())
-        good = good and result["legal"] and result["joined"] == bins
-        print(json.dumps(result) if as_json else readable(result))
-    if not good:
-        raise typer.Exit(1)
-
-
 def readable(result: dict[str, Any]) -> str:
     """A few lines for people."""
     half, most, every = ("never" if hours is None else f"{hours} h" for hours in result["hours_to_50_90_100_percent"])
@@ -322,11 +297,3 @@ def readable(result: dict[str, Any]) -> str:
     ]
     lines += [f"  {count:8} {name}" for name, count in result["counts"].items()]
     return "\n".join([*lines, f"  {result['cpu_s']} CPU s"])
-
-
-def _bands(fullest: dict[str, float]) -> str:
-    return ", ".join(f"{name} {percent}" for name, percent in fullest.items())
-
-
-if __name__ == "__main__":
-    typer.run(rejoin)

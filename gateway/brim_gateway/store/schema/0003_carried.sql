@@ -1,2 +1,0 @@
--- From now on `journal.state` holds only what the reading of its row does not say (store.carried). Rows of before keep
--- the whole state and are read as they are; an older program could not read the new ones, hence the number.
