@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import heapq
 import random
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
