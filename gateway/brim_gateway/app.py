@@ -191,6 +191,7 @@ class Gateway:
                 on_pull=self.lorawan.on_pull,
                 on_tx_ack=lambda ack: self.lorawan.on_tx_ack(ack.gateway, ack.token, ack.error),
                 allowed=frozenset(config.udp.allow_gateways) or None,
+                rate_limit=config.udp.rate_limit,
             )
             try:
                 host, port = self.udp.open(config.udp.listen.host, config.udp.listen.port)
@@ -203,6 +204,8 @@ class Gateway:
         """Shut the doors, finish what came in, hand on what is in flight, close the file."""
         if self.listener is not None:
             await self.listener.stop()
+        if self.udp is not None:
+            self.udp.stop_reading()
         await self.lorawan.settle(SETTLE_S)
         if self.udp is not None:
             self.udp.close()

@@ -23,6 +23,8 @@ class Clock:
 
 
 class Radio:
+    START_MS = 5
+
     """`answers`: what each window brings, in order; then nothing more."""
 
     def __init__(self, clock):

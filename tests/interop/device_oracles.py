@@ -60,12 +60,13 @@ class Site:
         self.mac = device(seed)
         self.keys = (bytes(16), bytes(16))
         self.now_us = 0
+        self.sent: Any = None
         self.windows: list[Any] = []
 
     def put_on_air(self, actions: list[Any]) -> Any:
         """What the network makes of a transmission of ours."""
-        transmission, self.windows = parts(actions)
-        _, freq_hz, sf, _, phy = transmission
+        self.sent, self.windows = parts(actions)
+        _, freq_hz, sf, _, phy = self.sent
         self.now_us += 60_000_000
         heard = Rxpk(freq_hz, phy, link=LoraLink(sf, 125_000), timestamp_us=self.now_us, snr_db=5.0, rssi_dbm=-80.0)
         return self.network.uplink(heard)

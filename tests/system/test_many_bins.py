@@ -29,7 +29,9 @@ MARGIN_US = 30_000
 """A concentrator must have a frame so long before it leaves (libloragw's JIT queue)."""
 EUI = bytes.fromhex("aa555a0000000101")
 RX1_US, RX2_US, JOIN_RX1_US, JOIN_RX2_US = 1_000_000, 2_000_000, 5_000_000, 6_000_000
-BETWEEN_UPLINKS_S = 3.0
+BETWEEN_UPLINKS_S = 6.0
+APART_S = 0.15
+"""Between two bins: a concentrator has one transmitter, and an answer takes it for a tenth of a second."""
 
 
 class Bin:
@@ -68,17 +70,25 @@ class Bin:
 class Concentrator:
     """A packet forwarder on a real socket with a real microsecond counter. What comes too late is counted."""
 
-    def __init__(self, port: int, bins: list[Bin]) -> None:
+    def __init__(self, port: int) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.connect(("127.0.0.1", port))
-        self._bins = bins
+        self._bins: list[Bin] = []
         self._windows: dict[int, tuple[Bin, int]] = {}
-        self._uplinks = 0
+        self.uplinks = 0
         self._pull_at_s = 0.0
         self.sent: dict[int, float] = {}
         self.push_ack_s: list[float] = []
         self.slack_us: list[int] = []
         self.answered = self.late = 0
+
+    def speak(self, bins: list[Bin]) -> float:
+        """These speak from now on, one after the other; until all have, in seconds."""
+        now = time.monotonic()
+        for number, one in enumerate(bins):
+            one.next_at_s = now + APART_S * number
+        self._bins = bins
+        return APART_S * len(bins)
 
     @staticmethod
     def _tmst() -> int:
@@ -90,16 +100,16 @@ class Concentrator:
     def _uplink(self, bin_: Bin) -> None:
         phy, delays = bin_.uplink()
         tmst = self._tmst()
-        self._uplinks += 1
+        self.uplinks += 1
         for delay_us in delays:
-            self._windows[(tmst + delay_us) & 0xFFFFFFFF] = (bin_, self._uplinks)
+            self._windows[(tmst + delay_us) & 0xFFFFFFFF] = (bin_, self.uplinks)
         rxpk = {
-            "tmst": tmst, "freq": (868.1, 868.3, 868.5)[self._uplinks % 3], "chan": 0, "rfch": 0, "stat": 1,
+            "tmst": tmst, "freq": (868.1, 868.3, 868.5)[self.uplinks % 3], "chan": 0, "rfch": 0, "stat": 1,
             "modu": "LORA", "datr": "SF7BW125", "codr": "4/5", "rssi": -80, "lsnr": 7.5, "size": len(phy),
             "data": base64.b64encode(phy).decode(),
         }  # fmt: skip
-        self.sent[self._uplinks] = time.monotonic()
-        self._send(0, self._uplinks, json.dumps({"rxpk": [rxpk]}).encode())
+        self.sent[self.uplinks] = time.monotonic()
+        self._send(0, self.uplinks, json.dumps({"rxpk": [rxpk]}).encode())
 
     def run(self, seconds: float, *, sending: bool = True) -> None:
         """Speak for the bins: each sends when its windows are over."""
@@ -144,12 +154,13 @@ def test_two_hundred_bins_together_make_no_downlink_late(tmp_path: Path) -> None
     logins = daemon.add_wifi(BINS)
     keys = daemon.add_lorawan(40)
     with daemon:
-        bins = [Bin(entry) for entry in keys[:30]]
-        concentrator = Concentrator(daemon.ports["udp"], bins)
+        concentrator = Concentrator(daemon.ports["udp"])
         # Thirty have joined before; ten more join while the Wi-Fi bins come.
-        concentrator.run(2.0)
+        bins = [Bin(entry) for entry in keys]
+        concentrator.run(concentrator.speak(bins[:30]) + 1.0)
         assert concentrator.answered == 30
-        bins += [Bin(entry) for entry in keys[30:]]
+        concentrator.run(JOIN_RX2_US / 1e6, sending=False)
+        concentrator.speak(bins)
         given = {
             "port": daemon.ports["mqtt"],
             "ca": str(daemon.files.ca),
@@ -162,7 +173,7 @@ def test_two_hundred_bins_together_make_no_downlink_late(tmp_path: Path) -> None
             text=True,
             env=ENVIRONMENT,
         ) as rush:
-            while rush.poll() is None:
+            while rush.poll() is None or concentrator.uplinks < 80:
                 assert time.monotonic() - began < 2 * ALL_IN_WITHIN_S
                 concentrator.run(0.2)
             assert rush.stdout is not None

@@ -28,13 +28,16 @@ print("ran", ran)
 
 @pytest.fixture(scope="module")
 def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(firmware, tests): as they lie here, or as it is compiled for a bin; its constants are in the tests then."""
+    """(firmware, folder with tests/device): as they lie here, or as it is compiled for a bin; its constants are in the
+    tests then."""
     if request.param == "py":
-        return ROOT / "firmware", SUITE[0].parent
-    lean, tests = Lean(firmware_modules(ROOT / "firmware" / "brim")), tmp_path_factory.mktemp("tests")
+        return ROOT / "firmware", ROOT
+    lean, root = Lean(firmware_modules(ROOT / "firmware" / "brim")), tmp_path_factory.mktemp("root")
+    (root / "tests" / "device").mkdir(parents=True)
+    (root / "tests" / "data").symlink_to(ROOT / "tests" / "data")
     for path in SUITE[0].parent.glob("*.py"):
-        (tests / path.name).write_text(lean.outside(path.read_text()))
-    return build_image(tmp_path_factory.mktemp("image")), tests
+        (root / "tests" / "device" / path.name).write_text(lean.outside(path.read_text()))
+    return build_image(tmp_path_factory.mktemp("image")), root
 
 
 @pytest.mark.parametrize("folders", ["py", "mpy"], indirect=True)
@@ -45,7 +48,8 @@ def test_device_suite(path: Path, folders: tuple[Path, Path]) -> None:
     start = f"import sys, micropython_module as m; sys.exit(m.run_main({arguments}))"
     done = subprocess.run(
         [sys.executable, "-c", start, RUNNER.format(name=path.stem)],
-        env={**os.environ, "MICROPYPATH": f"{folders[0]}:{folders[1]}:.frozen"},
+        env={**os.environ, "MICROPYPATH": f"{folders[0]}:{folders[1]}:{folders[1] / 'tests' / 'device'}:.frozen"},
+        cwd=folders[1],
         capture_output=True,
         text=True,
         timeout=60,

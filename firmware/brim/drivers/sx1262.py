@@ -42,6 +42,9 @@ class SX1262:
     Raises RadioFault when the chip does not answer, reports errors or does not finish.
     """
 
+    # From the call to `receive` until the chip listens.
+    START_MS = TCXO_START_MS
+
     def __init__(
         self,
         spi: "Any",

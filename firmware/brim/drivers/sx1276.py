@@ -70,6 +70,9 @@ class SX1276:
     Raises RadioFault when the chip does not answer, does not calibrate or does not finish.
     """
 
+    # From the call to `receive` until the chip listens.
+    START_MS = 0
+
     def __init__(
         self,
         spi: "Any",
@@ -117,12 +120,16 @@ class SX1276:
         self._clock.sleep_ms(6)
         if self._read(_VERSION)[0] != CHIP_VERSION:
             raise RadioFault("radio absent")
+        if self._tcxo:
+            # In sleep, and before anything is calibrated by that clock.
+            self._write(_OP_MODE, _SLEEP & 0x7F)
+            self._write(_TCXO, 0x19)  # TcxoInputOn, bit 4
+            self._write(_OP_MODE, _STANDBY & 0x7F)
+            self._clock.sleep_ms(1)
         self._calibrate()
         # The LoRa page can be chosen in sleep only (table 41, RegOpMode).
         self._write(_OP_MODE, _SLEEP & 0x7F)
         self._write(_OP_MODE, _SLEEP)
-        if self._tcxo:
-            self._write(_TCXO, 0x19)  # TcxoInputOn, bit 4
         self._write(_OP_MODE, _STANDBY)
         self._clock.sleep_ms(1)
         self._write(_OCP, 0x2B)  # 100 mA: enough for +17 dBm (section 5.4.4)
@@ -229,8 +236,9 @@ class SX1276:
         length = self._read(_RX_BYTES)[0]
         snr, rssi = self._read(_PACKET_SNR, 2)
         snr = (snr - 256 if snr > 127 else snr) // 4
-        # Section 5.5.5, high band: below the noise the SNR counts as well.
-        return bytes(self._read(_FIFO, length)), snr, rssi - 157 + (snr if snr < 0 else 0)
+        # Section 5.5.5, high band: below the noise the SNR counts as well, above it the register is too low.
+        rssi_dbm = rssi - 157 + snr if snr < 0 else rssi * 16 // 15 - 157
+        return bytes(self._read(_FIFO, length)), snr, rssi_dbm
 
     def sleep(self) -> None:
         """Lowest current; `start` wakes the chip."""

@@ -4,7 +4,6 @@ import gc
 
 from brim.core.faults import Fault, RadioFault
 from brim.core.ticks import ticks_left
-from brim.drivers.sx1262 import MAX_SYMBOLS, TCXO_START_MS
 from brim.links import Exchange
 from brim.lorawan.airtime import symbol_us
 from brim.lorawan.mac import Mac, MacError
@@ -28,8 +27,10 @@ JOIN_MS = 10500
 REPEAT_MS = 1000
 # What a repeat needs besides the delay of RX1: the wait, an uplink and a downlink at SF12.
 REPEAT_BUDGET_MS = 2 * REPEAT_MS + 5500
-# From the call to `receive` until the chip listens: the oscillator's start, and the way through Python.
-WAKE_UP_MS = TCXO_START_MS + 3
+# From the call to `receive` until the chip listens: the way through Python; its START_MS comes on top.
+WAKE_UP_MS = 3
+# What every radio can search for.
+MAX_SYMBOLS = 248
 # Half-width of the doubt about when a window is: a fixed part for scheduling, and 1 % of the time since the uplink.
 ERROR_MS = 10
 ERROR_DIVISOR = 100
@@ -193,7 +194,7 @@ class LorawanLink:
     def _listen(self, end_us: int, delay_ms: int, freq_hz: int, sf: int) -> "tuple[bytes, int, int] | None":
         symbols = window_symbols(sf, delay_ms)
         self._radio.prepare(freq_hz, sf, symbols)
-        start_us = delay_ms * 1000 + window_offset_us(sf, symbols) - WAKE_UP_MS * 1000
+        start_us = delay_ms * 1000 + window_offset_us(sf, symbols) - (WAKE_UP_MS + self._radio.START_MS) * 1000
         wait_ms = (start_us - ((self._clock.ticks_us() - end_us) & (TICKS - 1))) // 1000
         if wait_ms > 0:
             self._clock.sleep_ms(wait_ms)

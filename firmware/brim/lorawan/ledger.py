@@ -39,7 +39,10 @@ class Ledger:
 
     def fits(self, band: int, ms: int, shift: int = 0) -> bool:
         """May `ms` be sent? `shift` halves the total over all bands that many times (DutyCycleReq, section 5.3)."""
-        if shift and sum(self._slots) + ms > HOUR_MS >> shift:
+        sent_ms = sum(self._slots)
+        # One frame an hour goes even where the share is less than a frame: a network that silenced a device for ever
+        # could never lift that again.
+        if shift and sent_ms and sent_ms + ms > HOUR_MS >> shift:
             return False
         return self.used_ms(band) + ms <= min(SUB_BANDS[band][3] * (HOUR_MS // 10000), MOST_MS)
 

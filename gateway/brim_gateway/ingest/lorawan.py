@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from brim.lorawan.frames import CONFIRMED_UP, DATA_UP, JOIN_REQUEST
@@ -26,17 +27,19 @@ from brim_gateway.ingest.decoding import decode
 from brim_gateway.ingest.lorawan_answers import Answers, Sender
 from brim_gateway.ingest.tasks import Tasks
 from brim_gateway.model import Radio, Reading
-from brim_gateway.network.device import DeviceRow
+from brim_gateway.network.device import DeviceRow, with_used_counters
 from brim_gateway.network.reception import Reception, UplinkResult
 from brim_gateway.network.server import NetworkServer
 from brim_gateway.ratelog import RateLog
 from brim_gateway.store import registry
 from brim_gateway.store.store import Store
-from brim_gateway.store.transaction import Quarantined, Transaction
+from brim_gateway.store.transaction import Committed, Quarantined, Transaction
 
 log = logging.getLogger("brim.lorawan")
 
 COPY_WINDOW_S = 0.2
+STEP_US = 1_000_000
+"""A clock that runs fast or slow makes no such step between two datagrams."""
 WAITING_MOST = 20_000
 """Receptions that wait for their commit, on a disk that is slow or full. Further ones are dropped unacknowledged."""
 GATEWAYS_MOST = 1_000
@@ -97,9 +100,19 @@ class LorawanIngest:
         self._under_way: Counter[str] = Counter()
         self._tasks = Tasks(log, "handling an uplink")
         self._answers = Answers(
-            server, store, reader, desk, clock_us, self.counters, self._under_way, self._rate_log, self._tasks
+            server,
+            store,
+            reader,
+            desk,
+            self._now_us,
+            self.counters,
+            self._under_way,
+            self._rate_log,
+            self._tasks,
+            self._flush,
         )
         self._gathered: list[_Push] = []
+        self._ahead_us = clock_us() - time.monotonic_ns() // 1_000
         self._faults = 0
         self._waiting = 0
         self._behind = False
@@ -113,16 +126,25 @@ class LorawanIngest:
     def sender(self, sender: Sender | None) -> None:
         self._answers.sender = sender
 
+    def _now_us(self) -> int:
+        """The clock; where it was set since the last look, the server is told."""
+        now_us, steady_us = self._clock_us(), time.monotonic_ns() // 1_000
+        step_us = now_us - steady_us - self._ahead_us
+        self._ahead_us = now_us - steady_us
+        if abs(step_us) > STEP_US:
+            self.server.clock_stepped(step_us)
+        return now_us
+
     def on_pull(self, gateway: str) -> None:
         """A concentrator has opened its downlink path."""
-        self.server.on_pull(gateway, self._clock_us())
+        self.server.on_pull(gateway, self._now_us())
 
     def on_push(self, gateway: str, receptions: Iterable[Reception], ack: Callable[[], None]) -> None:
         """``ack`` is called once everything in the datagram is committed; never if that fails."""
         if self._is_behind():
             self.refused["store is behind"] += 1
             return
-        now_us = self._clock_us()
+        now_us = self._now_us()
         self.last_heard[gateway] = now_us
         if len(self.last_heard) > GATEWAYS_MOST:
             self.last_heard.pop(next(iter(self.last_heard)))
@@ -139,8 +161,10 @@ class LorawanIngest:
         self._gathered.append(push)
 
     def _flush(self) -> None:
-        group, self._gathered = self._gathered, []
-        self._tasks.spawn(self._take(group))
+        """Submit what was gathered."""
+        if self._gathered:
+            group, self._gathered = self._gathered, []
+            self._tasks.spawn(self._take(group, self._submit(group)))
 
     def _is_behind(self) -> bool:
         """Whether too much waits for the disk. Said once when it begins and once when it is over."""
@@ -222,15 +246,12 @@ class LorawanIngest:
         if decoded.backlog is not None:
             push.reports.append((dev, decoded))
 
-    async def _take(self, group: list[_Push]) -> None:
-        """Commit, acknowledge, and answer after the copy window."""
+    async def _take(self, group: list[_Push], stored: Awaitable[Committed]) -> None:
+        """Acknowledge what is committed, and answer after the copy window."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        if not await self._commit(group):
-            if len(group) == 1:
-                return
-            # One of them may be what the store cannot take: the others are not to suffer for it.
-            group = [push for push in group if await self._commit([push])]
+        if not await self._committed(group, stored):
+            group = await self._one_by_one(group)
         for push in group:
             # What a copy is a copy of was under way before it, and may be what was not stored.
             if not push.copies or self._faults == push.faults:
@@ -246,31 +267,52 @@ class LorawanIngest:
                 # The other bins of the group are not to go without.
                 log.exception("fault while answering")
 
-    async def _commit(self, group: list[_Push]) -> bool:
-        """Whether all of ``group`` is on disk now; if not, nothing of it is."""
+    def _submit(self, group: list[_Push]) -> Awaitable[Committed]:
+        """Hand all of ``group`` to the store, now: rows reach it in the order in which the server made them."""
         devices = {dev: row for push in group for dev, row in push.devices.items()}
-        transaction = Transaction(
-            tuple(reading for push in group for reading in push.readings),
-            tuple(devices.values()),
-            tuple(item for push in group for item in push.quarantine),
-        )
         self._under_way.update(devices.keys())
+        return self._store.submit(
+            Transaction(
+                tuple(reading for push in group for reading in push.readings),
+                tuple(devices.values()),
+                tuple(item for push in group for item in push.quarantine),
+            )
+        )
+
+    async def _committed(self, group: list[_Push], stored: Awaitable[Committed]) -> bool:
+        """Whether all of ``group`` is on disk now; if not, nothing of it is."""
         try:
             # However late: a disk that refuses for a while costs time, and no reading.
-            await self._store.submit(transaction)
+            await stored
         except StoreFault as exc:
-            self._faults += 1
-            self._under_way.subtract(devices.keys())
-            if len(group) == 1:
-                # Not stored, so neither acknowledged nor answered: the forwarder and the bin keep it.
-                self.counters["not_stored"] += 1
-                self._rate_log.note("not stored", str(exc), logging.ERROR)
-                self._waiting -= group[0].receptions
-                self._go_back(devices)
+            self._rate_log.note("not stored", str(exc), logging.ERROR)
             return False
-        self._under_way.subtract(devices.keys())
+        finally:
+            self._under_way.subtract({dev for push in group for dev in push.devices})
         self._waiting -= sum(push.receptions for push in group)
         return True
+
+    async def _one_by_one(self, group: list[_Push]) -> list[_Push]:
+        """One of ``group`` may be what the store cannot take, and the others are not to suffer for it: those that could
+        be stored alone. The others are neither acknowledged nor answered: forwarder and bin keep them."""
+        devs = {dev for push in group for dev in push.devices}
+        # Nothing goes back before the last of them: what comes later in the group would be behind the disk.
+        self._under_way.update(devs)
+        stored = []
+        for push in group:
+            for dev, row in push.devices.items():
+                now = self.server.device(dev)
+                push.devices[dev] = row if now is None else with_used_counters(row, now)
+            if len(group) > 1 and await self._committed([push], self._submit([push])):
+                stored.append(push)
+                continue
+            self._faults += 1
+            self.counters["not_stored"] += 1
+            self._waiting -= push.receptions
+        self._under_way.subtract(devs)
+        if len(stored) < len(group):
+            self._go_back(devs)
+        return stored
 
     def _go_back(self, devs: Iterable[str]) -> None:
         """Let the network server forget what was not stored, so that it is new when it comes again.
@@ -294,8 +336,7 @@ class LorawanIngest:
 
     async def settle(self, within_s: float) -> None:
         """Wait for the commits and answers under way, but not for a disk that refuses."""
-        if self._gathered:
-            self._flush()
+        self._flush()
         await self._tasks.settle(within_s)
 
     def _refuse(self, reason: str, text: str) -> None:

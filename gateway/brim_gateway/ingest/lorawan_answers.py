@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from brim.wire.command import encode_commands
@@ -24,7 +24,7 @@ from brim_gateway.network.server import NetworkServer
 from brim_gateway.ratelog import RateLog
 from brim_gateway.store.numbers import held_seqs
 from brim_gateway.store.store import Store
-from brim_gateway.store.transaction import Transaction
+from brim_gateway.store.transaction import Committed, Transaction
 
 COMMAND_LIVES_US = 1_000_000
 """A command goes with the answer that is chosen now; otherwise the desk gives it out again."""
@@ -41,7 +41,8 @@ class Sender(Protocol):
 
 
 class Answers:
-    """``under_way`` counts, by device, the commits that are not through yet: shared with the uplinks' side."""
+    """``under_way`` counts, by device, the commits that are not through yet: shared with the uplinks' side. ``before``
+    submits the uplinks that are not submitted yet: rows reach the store in the order in which the server made them."""
 
     def __init__(
         self,
@@ -54,11 +55,12 @@ class Answers:
         under_way: Counter[str],
         rate_log: RateLog,
         tasks: Tasks,
+        before: Callable[[], None],
     ) -> None:
         self.sender: Sender | None = None
         self._server, self._store, self._reader, self._desk = server, store, reader, desk
         self._clock_us, self._counters, self._under_way = clock_us, counters, under_way
-        self._rate_log, self._tasks = rate_log, tasks
+        self._rate_log, self._tasks, self._before = rate_log, tasks, before
         self._joined: set[str] = set()
         self._oldest: dict[tuple[str, int], int] = {}
         # The operator's command in a bin's last downlink: the forwarder may refuse it yet. As many as bins.
@@ -71,15 +73,23 @@ class Answers:
 
     def answer(self, dev: str) -> None:
         """Choose what is due to ``dev`` now; it is committed and sent beside this call."""
+        self._before()
         command = self._queue_command(dev)
         downlink = self._server.answer(dev, self._clock_us())
         if downlink is None:
             self._given.pop(dev, None)
         else:
-            self._tasks.spawn(self._deliver(downlink, command))
+            # A join-accept carries no command: that waits on.
+            given = command if downlink.carries_payload else None
+            self._tasks.spawn(self._deliver(downlink, self._submit(downlink), given))
 
-    async def _deliver(self, downlink: Downlink, command: Command | None) -> None:
-        sent = await self._send(downlink)
+    def _submit(self, downlink: Downlink) -> Awaitable[Committed]:
+        """Hand the downlink's rows to the store, now: later ones of this device must not overtake them."""
+        self._under_way[downlink.dev] += 1
+        return self._store.submit(Transaction(devices=downlink.updates))
+
+    async def _deliver(self, downlink: Downlink, stored: Awaitable[Committed], command: Command | None) -> None:
+        sent = await self._send(downlink, stored)
         self._given.pop(downlink.dev, None)
         if sent and command is not None and self._desk is not None:
             self._given[downlink.dev] = command
@@ -117,18 +127,17 @@ class Answers:
         queued = self._server.queue(dev, command.f_port, command.payload, now_us, now_us + COMMAND_LIVES_US)
         return command if queued else None
 
-    async def _send(self, downlink: Downlink) -> bool:
-        """Commit the counter that the downlink uses, then send it. Whether a concentrator was given it."""
-        if self.sender is None:
-            return False
-        self._under_way[downlink.dev] += 1
+    async def _send(self, downlink: Downlink, stored: Awaitable[Committed]) -> bool:
+        """Send the downlink once the counter that it uses is committed. Whether a concentrator was given it."""
         try:
-            await self._store.submit(Transaction(devices=downlink.updates))
+            await stored
         except StoreFault as exc:
             self._rate_log.note("downlink not sent", str(exc), logging.ERROR)
             return False
         finally:
             self._under_way[downlink.dev] -= 1
+        if self.sender is None:
+            return False
         token = self.sender.send(downlink.gateway, downlink.txpk)
         if token is None:
             self._counters["no_path"] += 1
@@ -147,9 +156,10 @@ class Answers:
         if error not in (None, "NONE"):
             self._counters["tx_refused"] += 1
             self._rate_log.note("downlink refused by forwarder", f"{downlink.dev}: {error}")
+        self._before()
         again = self._server.on_tx_ack(downlink, error, self._clock_us())
         if again is not None:
-            self._tasks.spawn(self._send_again(again))
+            self._tasks.spawn(self._send_again(again, self._submit(again)))
         elif error not in (None, "NONE") and downlink.dev in self._given:
             self._tasks.spawn(self._put_back(self._given.pop(downlink.dev)))
 
@@ -158,5 +168,6 @@ class Answers:
             with contextlib.suppress(StoreFault):  # it waits in memory, and a restart forgets it
                 await self._desk.put_back(command)
 
-    async def _send_again(self, downlink: Downlink) -> None:
-        await self._send(downlink)
+    async def _send_again(self, downlink: Downlink, stored: Awaitable[Committed]) -> None:
+        if not await self._send(downlink, stored) and downlink.dev in self._given:
+            await self._put_back(self._given.pop(downlink.dev))

@@ -9,7 +9,9 @@ IDLE_S = 60.0
 """A source that was silent for so long makes room for another."""
 BURST_S = 2.0
 """A forwarder that was held up sends so much at once."""
+HOST_SHARE = 16
 _LATE = ("", "")
+_ALL = "all"
 
 
 @dataclass(slots=True)
@@ -21,6 +23,8 @@ class _Bucket:
 
 class RateLimit:
     """``rate`` datagrams a second for each (host, EUI), with two seconds' worth saved up; 0: no limit.
+
+    A host may send for HOST_SHARE concentrators, whatever EUIs it names.
 
     The port is no part of the key: whoever floods has 65,535 of them. Once MAX_SOURCES are busy, all further ones share
     one bucket, so neither memory nor the sum of what is let in can grow.
@@ -35,13 +39,17 @@ class RateLimit:
         """Whether this datagram is let in; counts it if so."""
         if not self._rate:
             return True
-        bucket = self._buckets.get((host, gateway)) or self._new(host, gateway, now_s)
+        one = self._buckets.get((host, gateway)) or self._new(host, gateway, now_s)
+        whole = self._buckets.get((host, _ALL)) or self._new(host, _ALL, now_s)
+        return self._take(one, now_s, 1.0) and self._take(whole, now_s, 1.0 / HOST_SHARE)
+
+    def _take(self, bucket: _Bucket, now_s: float, cost: float) -> bool:
         tokens = min(self._most, bucket.tokens + (now_s - bucket.seen_s) * self._rate)
         bucket.seen_s = now_s
-        if tokens < 1.0:
+        if tokens < cost:
             bucket.tokens = tokens
             return False
-        bucket.tokens = tokens - 1.0
+        bucket.tokens = tokens - cost
         if bucket.said and tokens == self._most:
             bucket.said = False
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import socket
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -65,7 +66,8 @@ class SemtechUdp:
     _loop: asyncio.AbstractEventLoop | None = None
     _paths: dict[str, _Path] = field(default_factory=dict)
     _rate_log: RateLog = field(default_factory=lambda: RateLog(log))
-    _next_token: int = 1
+    # Nobody who does not hear our downlinks knows which token comes next.
+    _next_token: int = field(default_factory=lambda: secrets.randbelow(0xFFFF) + 1)
 
     def __post_init__(self) -> None:
         self._limit = RateLimit(self.rate_limit)
@@ -91,10 +93,15 @@ class SemtechUdp:
         bound = opened.getsockname()
         return bound[0], bound[1]
 
-    def close(self) -> None:
-        """Stop; what waits in the socket is left to the forwarders' next try."""
+    def stop_reading(self) -> None:
+        """Take nothing more; what waits in the socket is left to the forwarders' next try."""
         if self._socket is not None and self._loop is not None:
             self._loop.remove_reader(self._socket)
+
+    def close(self) -> None:
+        """Stop; nothing can be acknowledged any more."""
+        if self._socket is not None:
+            self.stop_reading()
             self._socket.close()
             self._socket = None
 
@@ -167,6 +174,11 @@ class SemtechUdp:
         elif isinstance(parsed, PullData):
             self._take_pull(parsed, address)
         else:
+            path = self._paths.get(parsed.gateway)
+            if path is None or path.address[0] != address[0]:
+                self._count("not_from_its_path")
+                self._rate_log.note("TX_ACK from elsewhere", f"{parsed.gateway} at {address[0]}")
+                return
             self._count("tx_ack")
             self.on_tx_ack(parsed)
 

@@ -37,6 +37,12 @@ class Agenda:
         self._booked.setdefault(gateway, {})[key] = (tmst_us, airtime_us, over_us)
         return key
 
+    def clock_stepped(self, by_us: int) -> None:
+        """The server's clock was set."""
+        for booked in self._booked.values():
+            for key, (start_us, length_us, over_us) in booked.items():
+                booked[key] = (start_us, length_us, over_us + by_us)
+
     def cancel(self, gateway: str, key: int) -> None:
         """Give the time back; what is over already is fine."""
         self._booked.get(gateway, {}).pop(key, None)

@@ -156,7 +156,8 @@ class Answering:
         key = self._next_key
         self._next_key += 1
         self._in_flight[key] = flight
-        return Downlink(row.dev, window.gateway, window.txpk(flight.phy), (row,), key, window.number, airtime_us)
+        txpk, carries = window.txpk(flight.phy), flight.queued is not None
+        return Downlink(row.dev, window.gateway, txpk, (row,), key, window.number, airtime_us, carries)
 
     def on_tx_ack(self, downlink: Downlink, error: str | None, now_us: int) -> Downlink | None:
         """See NetworkServer.on_tx_ack."""
@@ -189,6 +190,8 @@ def _insert(queue: deque[_Queued], entry: _Queued, again: bool = False) -> None:
     """Behind what is as important; before it, where it comes back."""
     behind = (each.priority > entry.priority or (each.priority == entry.priority and not again) for each in queue)
     queue.insert(sum(behind), entry)
+    if len(queue) > MAX_QUEUED:
+        queue.pop()
 
 
 def _drop_expired(queue: deque[_Queued], now_us: int) -> None:

@@ -16,6 +16,8 @@ FORGET_US = 20_000_000
 REPEATS_US = 600_000_000
 # NbTrans is at most 15 (LoRaWAN 1.0.4, section 5.2).
 MAX_ANSWERS = 15
+# A device sends each join-request once; a few more may be copies that came late. A recorded one costs no more airtime.
+MAX_ACCEPTS = 3
 MAX_RECEPTIONS = 16
 
 # A device without a lasting counter: the same value within this time is one reading.
@@ -23,6 +25,8 @@ SAME_VALUE_US = 2_000_000
 # The same bytes at the same tick of the same concentrator are the same datagram sent again (before the counter wraps).
 RESENT_US = 1_800_000_000
 MAX_HEARD = 64
+# The same bytes of a confirmed uplink within this are a repeat, whatever the device forgets.
+VOLATILE_REPEATS_US = 60_000_000
 
 
 @dataclass(slots=True)

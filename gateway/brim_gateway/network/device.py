@@ -306,6 +306,25 @@ def changed(row: _Row, **changes: Any) -> _Row:
     return new
 
 
+def with_used_counters(row: DeviceRow, now: DeviceRow) -> DeviceRow:
+    """`row` with the counters that `now` may have sent under already: none of them may be used again."""
+    sessions = {one.number: one for one in (now.session, now.pending) if one is not None}
+
+    def used(session: Session | None) -> Session | None:
+        known = sessions.get(session.number) if session is not None else None
+        if session is None or known is None or known.dev_addr != session.dev_addr:
+            return session
+        return changed(session, f_cnt_down=max(session.f_cnt_down, known.f_cnt_down))
+
+    return changed(
+        row,
+        join_nonce=max(row.join_nonce, now.join_nonce),
+        session=used(row.session),
+        pending=used(row.pending),
+        sent=now.sent,
+    )
+
+
 def abp_session(dev_addr: str, nwk_s_key: bytes, app_s_key: bytes) -> Session:
     """A session given at registration (activation by personalisation): RX2 is the region's own, SF12."""
     return Session(0, dev_addr.lower(), nwk_s_key, app_s_key, rx2_dr=0)

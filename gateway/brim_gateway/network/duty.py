@@ -10,6 +10,8 @@ from brim.lorawan.eu868 import SUB_BANDS, sub_band
 from brim_gateway.network.device import Sent
 
 HOUR_US = 3_600_000_000
+# A downlink is planned at most 16 s ahead and lasts a few.
+AHEAD_US = 30_000_000
 
 
 class DutyLedger:
@@ -21,6 +23,11 @@ class DutyLedger:
         self._held_us: dict[tuple[str, str], int] = {}
         for entry in sorted(sent, key=lambda entry: entry.end_us):
             self._add(entry)
+
+    def clock_stepped(self, by_us: int) -> None:
+        """The clock of all entries was set."""
+        for key, entries in self._sent.items():
+            self._sent[key] = deque((end_us + by_us, airtime_us) for end_us, airtime_us in entries)
 
     def _add(self, entry: Sent) -> None:
         key = (entry.gateway, entry.band)
@@ -63,9 +70,14 @@ class DutyLedger:
 
 
 def still_counting(sent: Iterable[Sent], now_us: int) -> tuple[Sent, ...]:
-    """The entries of the last hour; those of one concentrator and band within a minute become one, counted longest."""
+    """The entries of the last hour; those of one concentrator and band within a minute become one, counted longest.
+
+    An entry further ahead than a downlink can be was noted by a clock that has been set back since: it counts from now.
+    """
     kept: list[Sent] = []
     for entry in sent:
+        if entry.end_us > now_us + AHEAD_US:
+            entry = Sent(entry.gateway, entry.band, now_us, entry.airtime_us)
         if entry.end_us <= now_us - HOUR_US:
             continue
         last = kept[-1] if kept else None

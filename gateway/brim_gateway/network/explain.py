@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from brim.lorawan import frames
-from brim.lorawan.crypto import DOWN, UP, cmac, crypt_payload, data_mic
+from brim.lorawan.crypto import DOWN, UP, cmac, crypt_payload
 from brim.lorawan.frames import FrameError
 
+from brim_gateway.network.device import Session
 from brim_gateway.network.explain_commands import explain_commands
-from brim_gateway.network.session import EcbCipher
+from brim_gateway.network.session import EcbCipher, SessionCrypto
 
 M_TYPES = (
     "JoinRequest",
@@ -29,7 +30,7 @@ M_TYPES = (
 )
 _REJOIN, _PROPRIETARY = 6, 7
 
-EPOCHS_TRIED = 256
+EPOCHS_TRIED = 65_536
 """Upper halves of the counter that are tried where none is known: 16 million frames, more than a bin sends in its life.
 As many chances in 2^32 has a wrong MIC to pass."""
 _KEY_BYTES = 16
@@ -96,9 +97,9 @@ def explain(phy: bytes, keys: Keys) -> dict[str, Any]:
     ``mic_ok`` is None where the key that decides is not known. EUIs and DevAddr: most significant digit first.
     """
     if len(phy) < 5 or len(phy) > frames.MAX_PHY:
-        raise FrameError("no LoRaWAN frame: wrong length")
+        raise FrameError("wrong length")
     if phy[0] & 0x1F:
-        raise FrameError("no LoRaWAN R1 frame: wrong first byte")
+        raise FrameError("the first byte is none of LoRaWAN R1")
     m_type = phy[0] >> 5
     if m_type == frames.JOIN_REQUEST:
         found = _join_request(phy, keys)
@@ -212,10 +213,10 @@ def _counter(phy: bytes, frame: frames.Data, direction: int, keys: Keys) -> tupl
     candidates = _candidates(frame.f_cnt, keys.f_cnt)
     if keys.nwk_s_key is None:
         return next(iter(candidates)), None
-    network = EcbCipher(keys.nwk_s_key)
+    session = SessionCrypto(Session(0, frame.dev_addr[::-1].hex(), keys.nwk_s_key, bytes(16)))
     first = None
     for f_cnt in candidates:
-        if data_mic(network, direction, frame.dev_addr, f_cnt, phy[:-4]) == frame.mic:
+        if session.mic(direction, f_cnt, phy[:-4]) == frame.mic:
             return f_cnt, True
         first = f_cnt if first is None else first
     assert first is not None
@@ -223,7 +224,7 @@ def _counter(phy: bytes, frame: frames.Data, direction: int, keys: Keys) -> tupl
 
 
 def _candidates(f_cnt: int, last: int | None) -> Iterable[int]:
-    """The 32-bit counters that 16 bits may mean: near the last known one, newer first; all early ones without it."""
+    """The 32-bit counters that 16 bits may mean: near the last known one, newer first; all of them without it."""
     if last is None:
         return (f_cnt | epoch << 16 for epoch in range(EPOCHS_TRIED))
     newer = frames.full_f_cnt(last + 1, f_cnt)

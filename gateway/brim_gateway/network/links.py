@@ -39,7 +39,9 @@ class Link:
         "concentrators",
         "doubt",
         "dr",
+        "granted",
         "history",
+        "ignored",
         "session",
         "silence",
         "since_us",
@@ -54,6 +56,9 @@ class Link:
         self.adr = False
         self.dr = 0
         self.doubt = False
+        # The rate that the device last agreed to, and how often it was asked again because it did not go there.
+        self.granted: int | None = None
+        self.ignored = 0
         self.asked_at: int | None = None
         self.waiting = False
         self.silence = 0

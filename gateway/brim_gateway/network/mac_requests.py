@@ -64,7 +64,7 @@ def _link_adr(session: Session, link: Link) -> list[bytes]:
     nb_trans = min(repeats(link.loss_percent(), has.nb_trans) if full else has.nb_trans, NB_TRANS_AT[dr])
     everything = ALL_CHANNELS if session.number else JOIN_CHANNELS
     mask = everything if granted & 1 else JOIN_CHANNELS
-    if not granted & 2:
+    if not granted & 2 or (dr == link.granted and link.ignored >= REFUSALS):
         dr = link.dr
     if not granted & 4:
         # The RN2483 refuses index 0, which every device must take: a second refusal gets it index 1.
@@ -72,6 +72,9 @@ def _link_adr(session: Session, link: Link) -> list[bytes]:
     same = (dr, wanted_power, nb_trans, mask) == (link.dr, has.power, has.nb_trans, has.mask or everything)
     if same and not link.doubt:
         return []
+    if dr == link.granted != link.dr:
+        # It said that it would, and did not.
+        link.ignored += 1
     return [bytes((LINK_ADR, dr << 4 | wanted_power)) + mask.to_bytes(2, "little") + bytes((nb_trans,))]
 
 
@@ -96,7 +99,11 @@ def read_answers(session: Session, link: Link, commands: bytes, now_us: int) -> 
             margin_db = body[1] & 63
             status = Status(now_us, body[0], margin_db - 64 if margin_db > 31 else margin_db)
         elif cid in _ALL_WELL and body[0] & 7 != _ALL_WELL[cid]:
-            session = changed(session, agreed=_refused(session.agreed, cid, body[0] & 7))
+            status_bits = body[0] & 7
+            if cid == LINK_ADR and not status_bits & 1 and request[1] | request[2] << 8 != JOIN_CHANNELS:
+                # Without its channels a device may refuse the rate and the power as well: they are judged by the next.
+                status_bits |= 6
+            session = changed(session, agreed=_refused(session.agreed, cid, status_bits))
         else:
             session = _taken(session, link, cid, request)
     link.answered(len(asked) < open_before)
@@ -119,7 +126,7 @@ def _taken(session: Session, link: Link, cid: int, request: bytes) -> Session:
     if power != session.agreed.power or link.doubt:
         # What was heard at another power says nothing of this one.
         link.history.clear()
-    link.doubt = False
+    link.doubt, link.granted = False, request[0] >> 4
     # Only refusals in a row lead to giving up; what they were about stays known.
     refused = tuple((each, 0 if each == cid else times, bits) for each, times, bits in session.agreed.refused)
     return changed(session, agreed=changed(session.agreed, power=power, nb_trans=nb_trans, mask=mask, refused=refused))

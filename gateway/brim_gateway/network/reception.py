@@ -67,3 +67,4 @@ class Downlink:
     key: int
     window: int = 1
     airtime_us: int = 0
+    carries_payload: bool = False

@@ -10,8 +10,18 @@ from brim.lorawan.eu868 import sub_band
 from brim.lorawan.frames import Data, FrameError
 
 from brim_gateway.network.answering import JOIN_PERCENT, Answering
-from brim_gateway.network.dedup import FORGET_US, MAX_ANSWERS, MAX_HEARD, Slot, digest, heard_before, slot_for
-from brim_gateway.network.device import DeviceRow, Heard, Session, Status, changed
+from brim_gateway.network.dedup import (
+    FORGET_US,
+    MAX_ACCEPTS,
+    MAX_ANSWERS,
+    MAX_HEARD,
+    VOLATILE_REPEATS_US,
+    Slot,
+    digest,
+    heard_before,
+    slot_for,
+)
+from brim_gateway.network.device import DeviceRow, Heard, Session, Status, changed, with_used_counters
 from brim_gateway.network.downlink import LEAD_US
 from brim_gateway.network.join import ACCEPT_BYTES, accept_request, request_problem
 from brim_gateway.network.links import Links, describe
@@ -65,9 +75,12 @@ class NetworkServer:
 
     def restore_device(self, row: DeviceRow) -> None:
         """Updates of this device could not be committed: go back to the committed row and forget what was heard since,
-        so that a datagram that is sent again counts as new."""
-        self._rows.put(row)
+        so that a datagram that is sent again counts as new. What may be on its way down is not taken back: its counters
+        stay used."""
+        now = self._rows.get(row.dev)
+        self._rows.put(row if now is None else with_used_counters(row, now))
         self._slots.drop(row.dev)
+        self._transmitters.forget_device(row.dev)
 
     def remove_device(self, dev: str) -> None:
         """Forget a device with its queue; unknown ones are fine."""
@@ -75,6 +88,7 @@ class NetworkServer:
         self._answering.forget_device(dev)
         self._links.forget(dev)
         self._slots.drop(dev)
+        self._transmitters.forget_device(dev)
 
     def device(self, dev: str) -> DeviceRow | None:
         """The row as it stands now."""
@@ -84,6 +98,12 @@ class NetworkServer:
         """How the radio link of a device stands (`links.describe`); empty for an unknown device."""
         row = self._rows.get(dev)
         return {} if row is None else describe(row, self._links.get(dev))
+
+    def clock_stepped(self, by_us: int) -> None:
+        """The caller's clock was set: all that was noted by it moves along. Otherwise an hour of airtime would be
+        forgotten, or would last for years."""
+        self._transmitters.clock_stepped(by_us)
+        self._slots.clock_stepped(by_us)
 
     # Uplinks.
 
@@ -134,7 +154,10 @@ class NetworkServer:
         row = self._rows.get(dev)
         waiting = row is not None and row.pending is not None and row.last_dev_nonce == dev_nonce
         if waiting and before is not None and before.accept is not None:
-            self._slots.add(slot_for(dev, reception, now_us)).accept = before.accept
+            if before.answers >= MAX_ACCEPTS:
+                return _refused("join repeated", reception, dev)
+            again = self._slots.add(slot_for(dev, reception, now_us))
+            again.accept, again.answers = before.accept, before.answers
             return UplinkResult("copy", dev, "join repeated", reception=reception, answer_due=True, heard_us=heard_us)
         problem = request_problem(row, phy)
         if problem is not None or row is None:
@@ -195,13 +218,23 @@ class NetworkServer:
         self, row: DeviceRow, session: Session, f_cnt: int, reception: Reception, now_us: int, frame: Data
     ) -> UplinkResult:
         payload = self._rows.crypto(session).crypt(UP, f_cnt, frame.f_port, frame.payload)
+        before = self._slots.of(row.dev, now_us)
+        if (
+            before is not None
+            and before.confirmed
+            and (before.phy, before.f_cnt) == (reception.phy, f_cnt)
+            and now_us - before.heard_us < VOLATILE_REPEATS_US
+        ):
+            # Its acknowledgement was lost: to be acknowledged again, and no second reading.
+            return self._on_repeat(row, session, f_cnt, reception, now_us, frame)
         heard_us = self._heard_us(reception, now_us)
         heard = Heard(digest(frame.f_port, payload), heard_us, reception.tmst_us, reception.gateway)
         if heard_before(session.heard, heard):
             return UplinkResult("copy", row.dev, "same value", reception=reception, heard_us=heard_us, volatile=True)
         row = self._advance(row, session, changed(session, heard=(*session.heard[1 - MAX_HEARD :], heard)), None)
         self._links.of(row.dev, session.number, now_us).by(reception, now_us)
-        self._open(row.dev, reception, now_us, frame, payload if frame.f_port == 0 else frame.f_opts)
+        commands = payload if frame.f_port == 0 else frame.f_opts
+        self._open(row.dev, reception, now_us, frame, commands).f_cnt = f_cnt
         return self._data_result(row, session, f_cnt, reception, now_us, frame, payload)
 
     def _on_repeat(
@@ -210,15 +243,25 @@ class NetworkServer:
         """An identical retransmission: not processed again, but acknowledged again (LoRaWAN 1.0.4, section 4.3.1.2)."""
         before = self._slots.of(row.dev, now_us)
         fresh, confirmed = False, frame.m_type == frames.CONFIRMED_UP
+        # An answer costs airtime, and these bytes may be a recording: so many, and no more.
+        answers = MAX_ANSWERS - 1
         if before is not None and before.accept is None:
             if before.phy != reception.phy:
                 return _refused("counter used twice", reception, row.dev)
-            # Long after, only an alarm may still wait for its answer, and not for ever: an answer costs airtime.
-            fresh = now_us - before.heard_us < FORGET_US or (confirmed and before.answers < MAX_ANSWERS)
+            # Long after, only an alarm may still wait for its answer.
+            fresh = before.answers < MAX_ANSWERS and (confirmed or now_us - before.heard_us < FORGET_US)
+            answers = before.answers
             if fresh:
                 self._on_copy(before, reception, now_us)
-                slot = self._open(row.dev, reception, now_us, frame, b"")
-                slot.f_cnt, slot.repeat, slot.answers = f_cnt, True, before.answers
+        elif before is None and confirmed:
+            # It came before a restart of ours: the device may never have heard that we have it.
+            fresh = True
+        if fresh:
+            commands = frame.f_opts
+            if frame.f_port == 0:
+                commands = self._rows.crypto(session).crypt(UP, f_cnt, 0, frame.payload)
+            slot = self._open(row.dev, reception, now_us, frame, commands)
+            slot.f_cnt, slot.repeat, slot.answers = f_cnt, True, answers
         return UplinkResult(
             "copy",
             row.dev,

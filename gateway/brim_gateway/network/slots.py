@@ -35,6 +35,11 @@ class Slots:
         self._by_dev.pop(dev, None)
         self._by_phy = {phy: slot for phy, slot in self._by_phy.items() if slot.dev != dev}
 
+    def clock_stepped(self, by_us: int) -> None:
+        """The clock by which these were heard was set."""
+        for slot in {id(slot): slot for slot in (*self._ages, *self._by_dev.values())}.values():
+            slot.heard_us += by_us
+
     def forget(self, now_us: int) -> None:
         """What no copy comes of any more."""
         ages = self._ages

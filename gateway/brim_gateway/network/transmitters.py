@@ -44,6 +44,18 @@ class Transmitters:
                 return
         self._paths[gateway] = now_us
 
+    def clock_stepped(self, by_us: int) -> None:
+        """The caller's clock was set: what was noted by it moves along."""
+        self.duty.clock_stepped(by_us)
+        self._agenda.clock_stepped(by_us)
+        self._paths = {gateway: at_us + by_us for gateway, at_us in self._paths.items()}
+        self._pledges = {key: (pledge, end_us + by_us) for key, (pledge, end_us) in self._pledges.items()}
+
+    def forget_device(self, dev: str) -> None:
+        """Give back what was pledged to it."""
+        for key in [key for key in self._pledges if key[0] == dev]:
+            self._give_back(self._pledges.pop(key)[0])
+
     def has_path(self, gateway: str, now_us: int) -> bool:
         """Did it ask for downlinks lately?"""
         return now_us - self._paths.get(gateway, -PATH_EXPIRES_US) < PATH_EXPIRES_US
@@ -87,6 +99,7 @@ class Transmitters:
 
     def pledge(self, slot: Slot, length: int, now_us: int, percent: int) -> bool:
         """Keep a window for the answer to a join-request; False where none can carry it."""
+        self.release(slot)
         window = self.choose(slot, None, length, now_us, percent)
         if window is None:
             return False

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from brim_gateway.ingest import semtech_codec, semtech_socket
 from brim_gateway.ingest.semtech_codec import DatagramError, PullData, PushData, TxAck, parse
-from brim_gateway.ingest.semtech_limits import MAX_SOURCES, RateLimit
+from brim_gateway.ingest.semtech_limits import BURST_S, HOST_SHARE, MAX_SOURCES, RateLimit
 from brim_gateway.ingest.semtech_socket import MOST, BatchReader
 from brim_gateway.ingest.semtech_udp import SemtechUdp
 from hypothesis import given
@@ -237,10 +237,17 @@ def test_a_bucket_fills_again_and_tells_of_the_next_flood() -> None:
 
 def test_however_many_sources_come_the_table_and_the_sum_stay_bounded() -> None:
     limit = RateLimit(10)
-    taken = sum(limit.allows("h", str(number), 0.0) for number in range(10 * MAX_SOURCES))
-    assert len(limit) == MAX_SOURCES + 1 and taken == MAX_SOURCES + 20
-    assert limit.allows("h", "0", 0.1), "who was there before is not pushed out"
-    assert limit.allows("h", "new", 200.0) and len(limit) == 1, "the silent ones have made room"
+    taken = sum(limit.allows(f"h{number}", "a", 0.0) for number in range(10 * MAX_SOURCES))
+    assert len(limit) == MAX_SOURCES + 1 and MAX_SOURCES // 2 < taken <= MAX_SOURCES // 2 + 20
+    assert limit.allows("h0", "a", 0.1), "who was there before is not pushed out"
+    assert limit.allows("new", "a", 200.0) and len(limit) == 2, "the silent ones have made room"
+
+
+def test_one_host_may_send_for_some_concentrators_and_not_for_as_many_as_it_can_name() -> None:
+    limit = RateLimit(10)
+    taken = sum(limit.allows("h", str(number), 0.0) for number in range(1_000))
+    assert taken == 10 * BURST_S * HOST_SHARE
+    assert limit.allows("another", "0", 0.0)
 
 
 def test_only_a_pull_from_a_named_concentrator_moves_the_way_of_downlinks() -> None:

@@ -210,6 +210,7 @@ class Sx1276:
         snr_db = max(-32.0, min(31.0, heard.snr_db))
         self._registers[RX_CURRENT], self._registers[RX_BYTES] = base, len(heard.payload)
         self._registers[SNR] = round(snr_db * 4) & 0xFF
-        # Section 5.5.5: the register leaves out what the SNR adds below the noise.
-        self._registers[RSSI] = max(0, min(255, round(heard.rssi_dbm + 157 - min(0.0, snr_db))))
+        # Section 5.5.5: below the noise the register leaves out what the SNR adds; above it a step is 16/15 dB.
+        raw = heard.rssi_dbm + 157 - snr_db if snr_db < 0 else (heard.rssi_dbm + 157) * 15 / 16
+        self._registers[RSSI] = max(0, min(255, round(raw)))
         self._finish(IRQ_RX_DONE)
