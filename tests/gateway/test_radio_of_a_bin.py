@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from brim_gateway.cli.common import print_view
 
-from tests.gateway.support import UDP, RunningGateway, make_config
+from tests.gateway.support import UDP, RunningGateway, make_config, wait_until
+from tests.gateway.test_commands_to_bins import opened
 from tests.gateway.test_lorawan_ingest import Forwarder, add_lorawan, report
 
 
@@ -45,3 +46,21 @@ def test_a_device_of_before_1_0_4_may_draw_its_join_counter(tmp_path: Path) -> N
         drawn.join(forwarder, 499)
         with pytest.raises(TimeoutError):
             drawn.join(forwarder, 500)
+
+
+def test_a_join_accept_takes_no_command_with_it(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, UDP)) as gateway, Forwarder(gateway.port("udp")) as forwarder:
+        device = add_lorawan(gateway, "L-1")
+        forwarder.pull()
+        gateway.ask("command.send", bin="L-1", port=17, payload="c0ffee")
+        device.join(forwarder)
+        assert len(gateway.ask("command.list")) == 1
+        forwarder.push(device.data(b"x", 3), tmst=9_000_000)
+        _, txpk = forwarder.downlink()
+        assert opened(device, txpk) == (17, b"\xc0\xff\xee")
+        wait_until(lambda: gateway.ask("command.list") == [], "sent")
+
+
+def test_the_configured_rate_limit_is_the_one_that_holds(tmp_path: Path) -> None:
+    with RunningGateway(make_config(tmp_path, UDP + "rate_limit = 7\n")) as gateway:
+        assert gateway.gateway.udp is not None and gateway.gateway.udp.rate_limit == 7

@@ -65,6 +65,8 @@ class Answers:
         self._oldest: dict[tuple[str, int], int] = {}
         # The operator's command in a bin's last downlink: the forwarder may refuse it yet. As many as bins.
         self._given: dict[str, Command] = {}
+        # Queued for the next downlink with a payload, until then. As many as bins.
+        self._offered: dict[str, tuple[Command | None, int]] = {}
         self._sent: dict[tuple[str, bytes], Downlink] = {}
 
     def joined(self, dev: str) -> None:
@@ -74,14 +76,14 @@ class Answers:
     def answer(self, dev: str) -> None:
         """Choose what is due to ``dev`` now; it is committed and sent beside this call."""
         self._before()
-        command = self._queue_command(dev)
+        self._offer_command(dev)
         downlink = self._server.answer(dev, self._clock_us())
         if downlink is None:
             self._given.pop(dev, None)
         else:
             # A join-accept carries no command: that waits on.
-            given = command if downlink.carries_payload else None
-            self._tasks.spawn(self._deliver(downlink, self._submit(downlink), given))
+            command = self._offered.pop(dev, (None, 0))[0] if downlink.carries_payload else None
+            self._tasks.spawn(self._deliver(downlink, self._submit(downlink), command))
 
     def _submit(self, downlink: Downlink) -> Awaitable[Committed]:
         """Hand the downlink's rows to the store, now: later ones of this device must not overtake them."""
@@ -118,14 +120,17 @@ class Answers:
             self._counters["acks_queued"] += 1
             self._joined.discard(dev)
 
-    def _queue_command(self, dev: str) -> Command | None:
+    def _offer_command(self, dev: str) -> None:
         """Let an operator's command go with the next downlink, unless something else does already."""
+        now_us = self._clock_us()
+        if dev in self._offered and self._offered[dev][1] <= now_us:
+            del self._offered[dev]
         command = self._desk.due(dev) if self._desk is not None else None
         if command is None or self._server.queued(dev):
-            return None
-        now_us = self._clock_us()
-        queued = self._server.queue(dev, command.f_port, command.payload, now_us, now_us + COMMAND_LIVES_US)
-        return command if queued else None
+            return
+        expires_us = now_us + COMMAND_LIVES_US
+        if self._server.queue(dev, command.f_port, command.payload, now_us, expires_us):
+            self._offered[dev] = command, expires_us
 
     async def _send(self, downlink: Downlink, stored: Awaitable[Committed]) -> bool:
         """Send the downlink once the counter that it uses is committed. Whether a concentrator was given it."""

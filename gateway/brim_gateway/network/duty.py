@@ -40,6 +40,10 @@ class DutyLedger:
         sent = self._sent.get(key)
         if not sent:
             return 0
+        if sent[-1][0] > now_us + AHEAD_US:
+            # Noted by a clock that has been set back since: it counts from now.
+            ends = ((now_us if end_us > now_us + AHEAD_US else end_us, airtime_us) for end_us, airtime_us in sent)
+            sent = self._sent[key] = deque(sorted(ends))
         while sent and sent[0][0] <= now_us - HOUR_US:
             self._used_us[key] -= sent.popleft()[1]
         return self._used_us[key]
