@@ -83,7 +83,6 @@ class LorawanServer:
         rows = [DeviceRow(dev, session=one) for dev, one in zip(self._devs, sessions, strict=True)]
         rows.append(DeviceRow(self._joiner, app_key=self._app_key))
         self._server = NetworkServer(rows, random_bytes=source.randbytes)
-        self._server.on_pull(GATEWAY, 0)
         self._now_us = 1_790_000_000_000_000
         self._accepted: dict[str, int] = {}
         self._nonce_accepted = -1
@@ -112,9 +111,12 @@ class LorawanServer:
     def feed(self, data: bytes) -> bool:
         self._now_us += 50_000
         reception = Reception(data, 868_100_000, 7, 125_000, -80.0, 5.0, self._now_us & 0xFFFFFFFF, GATEWAY)
+        self._server.on_pull(GATEWAY, self._now_us)
         result = self._server.on_uplink(reception, self._now_us)
         if self._unchanged:
-            assert result.kind in ("data", "join") and result.dev == self._unchanged, result
+            # A join is refused, and nothing changes, while the hour's airtime for joins is used up.
+            taken = result.kind in ("data", "join") or result.reason == "no airtime"
+            assert taken and result.dev == self._unchanged, result
         if result.kind == "data":
             self._check_data(result, data)
         elif result.kind == "join":
@@ -124,7 +126,6 @@ class LorawanServer:
         if result.kind in ("data", "join"):
             self._old = [*self._old[-_OLD_MOST:], data]
         if result.answer_due and result.dev is not None:
-            self._server.on_pull(GATEWAY, self._now_us)
             self._server.answer(result.dev, self._now_us + 200_000)
         return result.kind != "refused"
 
