@@ -102,6 +102,10 @@ def test_fire_is_a_level_or_a_sudden_rise_and_goes_out_well_below():
     assert {sun.sees(NO_ECHO, celsius=c) for c in (20, 30, 38, 45, 52, 55, 40, 30)} == {0}
     rising = Bin()
     assert [rising.sees(NO_ECHO, celsius=c) for c in (23, 36)] == [0, FIRE]
+    seldom = dict(SETTINGS, sense_s=7200)
+    memory = Memory()
+    told = [events_of(NO_ECHO, 0, memory, Senses(celsius=c), seldom) for c in (10, 45, 60)]
+    assert told == [0, 0, FIRE], "between two measurements hours apart the sun does more"
 
 
 def test_what_was_not_measured_keeps_its_event():

@@ -46,17 +46,21 @@ def test_a_jump_is_told_as_a_jump_until_it_is_seen_for_the_third_time():
     assert bin_.sees(405) == ("ok", 405) and not bin_.memory.unsure
 
 
-def test_what_swings_is_never_believed():
+def test_what_is_not_steady_is_believed_only_when_it_has_been_there_for_long():
     bin_ = Bin(950)
-    assert {bin_.sees(400, 25)[0] for _ in range(20)} == {"jumped"}
+    assert [bin_.sees(400, 25)[0] for _ in range(9)] == ["jumped"] * 7 + ["ok"] * 2
+    swinging = Bin(950)
+    for _ in range(20):
+        assert swinging.sees(400, 25)[0] == "jumped"
+        swinging.told(Measurement("obstructed"))
     assert Bin().sees(400, 25) == ("ok", 400)
 
 
 def test_looking_again_soon_has_an_end():
     bin_ = Bin(950)
     looks = []
-    for _ in range(20):
-        bin_.sees(400, 25)
+    for at in range(20):
+        bin_.sees(400 + 200 * (at % 2), 25)
         looks.append(bin_.memory.unsure)
     assert looks == [True] * 6 + [False] * 14
     assert bin_.sees(945) == ("ok", 945) and bin_.memory.looks == 0

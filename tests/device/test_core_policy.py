@@ -39,6 +39,14 @@ def test_silence_ends_with_the_heartbeat():
     assert why(at(800), now_s=899) == "heartbeat"
 
 
+def test_what_is_about_to_be_looked_at_again_is_no_news_yet_but_never_ends_the_heartbeat():
+    jumped = Measurement("jumped", 5, 300, 2)
+    assert decide(Last("ok", 800, 0, 900), jumped, 0, 1000, SETTINGS, True) is None
+    assert decide(Last("ok", 800, 0, 900), jumped, 0, 1000, SETTINGS) == "status"
+    assert decide(Last("ok", 800, 0, 900), jumped, 0, 900 + 3600, SETTINGS, True) == "heartbeat"
+    assert decide(Last("ok", 800, 0, 900), jumped, FULL, 1000, SETTINGS, True) == "event"
+
+
 def test_an_event_is_a_reading_however_small_the_change():
     assert why(at(200), Last("ok", 201, 0, 900), FULL) == "event"
     assert why(at(230), Last("ok", 200, FULL, 900), 0) == "event"

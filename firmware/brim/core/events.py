@@ -33,7 +33,8 @@ EMPTY_PERMILLE = 100
 REFILLED_PERMILLE = 80
 FIRE_C = 60
 FIRE_OUT_C = 50
-# No sun does this between two measurements.
+# No sun does this between two measurements that are so close together.
+FIRE_WITHIN_S = 1200
 FIRE_RISE_C = 12
 FIRE_RISING_FROM_C = 35
 
@@ -69,7 +70,8 @@ def events_of(
 ) -> int:
     """The event bits now; `before`: those of the last measurement. `memory` has been told of `measured`."""
     events = _fill_events(measured, before, memory, settings)
-    events = _with(events, FIRE, _fire(senses.celsius, bool(before & FIRE), memory))
+    often = settings["sense_s"] <= FIRE_WITHIN_S
+    events = _with(events, FIRE, _fire(senses.celsius, bool(before & FIRE), memory, often))
     events = _with(events, TILTED, senses.tilted)
     events = _with(events, MOVED, senses.moved)
     events = _with(events, LID_OPEN, senses.lid_open)
@@ -99,11 +101,11 @@ def _fill_events(measured: "Measurement", before: int, memory: "Memory", setting
     return _with(events, EMPTIED, bool(before & EMPTIED) and fill < memory.lowest + REFILLED_PERMILLE)
 
 
-def _fire(celsius: "int | None", burning: bool, memory: "Memory") -> "bool | None":
+def _fire(celsius: "int | None", burning: bool, memory: "Memory", often: bool) -> "bool | None":
     if celsius is None:
         return None
     before_c, memory.celsius = memory.celsius, celsius
     if burning:
         return celsius >= FIRE_OUT_C
-    rising = before_c is not None and celsius - before_c >= FIRE_RISE_C and celsius >= FIRE_RISING_FROM_C
+    rising = often and before_c is not None and celsius - before_c >= FIRE_RISE_C and celsius >= FIRE_RISING_FROM_C
     return celsius >= FIRE_C or rising

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 # and believe what has been seen so often in a row.
 JUMP_MM = 90
 SEEN = 3
-# A bag that swings is never so steady.
+# A bag that swings is never so steady. What is not steady is believed too, but only when it has been there for long:
+# uneven litter may never be, and a full bin must not stay a jump for ever. A steady sight counts three.
 STEADY_MM = 10
+STEADY_COUNTS = 3
+BELIEVED = 8
 # Looking again soon costs energy: not more often than this in a row.
 LOOKS_MOST = 6
 # Fuller than this, a bin may well be too close the next time.
@@ -41,10 +44,10 @@ def consider(measured: Measurement, memory: "Memory", empty_mm: int, full_mm: in
         return Measurement("stuck", measured.echoes)
     if not memory.level_mm or abs(distance_mm - memory.level_mm) > JUMP_MM:
         again = memory.jumps and abs(distance_mm - memory.jump_mm) <= JUMP_MM
-        steady = (measured.spread_mm or 0) <= STEADY_MM
-        memory.jumps = min(memory.jumps + 1, 255) if again and steady else 1
+        counts = STEADY_COUNTS if (measured.spread_mm or 0) <= STEADY_MM else 1
+        memory.jumps = min(memory.jumps + counts, 255) if again else counts
         memory.jump_mm = distance_mm
-        if memory.jumps < SEEN:
+        if memory.jumps < BELIEVED:
             _look_again(memory)
             # Of a boot without memory the first distance is news, though nothing follows from it yet.
             status = "jumped" if memory.level_mm else "ok"

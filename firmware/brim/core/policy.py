@@ -6,18 +6,21 @@ if TYPE_CHECKING:
     from brim.core.rtc_state import Last
 
 
-def decide(last: "Last", measured: "Measurement", events: int, now_s: int, settings: "dict[str, int]") -> "str | None":
-    """Why this measurement is a reading: boot, event, status, change or heartbeat; None when it is not."""
+def decide(
+    last: "Last", measured: "Measurement", events: int, now_s: int, settings: "dict[str, int]", unsure: bool = False
+) -> "str | None":
+    """Why this measurement is a reading: boot, event, status, change or heartbeat; None when it is not.
+
+    `unsure`: it is about to be looked at again, so what is not ok is no news yet.
+    """
     if last.status is None:
         return "boot"
     if events != last.events:
         return "event"
-    # A jump that is about to be looked at again is no news yet.
-    if measured.status == "jumped":
-        return None
-    if measured.status != last.status:
+    news = not unsure or measured.status == "ok"
+    if news and measured.status != last.status:
         return "status"
-    if measured.distance_mm is not None and last.distance_mm is not None:
+    if news and measured.distance_mm is not None and last.distance_mm is not None:
         change_mm = abs(measured.distance_mm - last.distance_mm)
         if change_mm >= settings["delta_mm"]:
             return "change"

@@ -42,7 +42,7 @@ def take_reading(wake: "Wake", always: bool = False) -> None:
     at_s = wake.now_s()
     measured = consider(measured, state.memory, settings["empty_mm"], settings["full_mm"])
     events = events_of(measured, state.last.events, state.memory, senses, settings)
-    if not (always or decide(state.last, measured, events, at_s, settings)):
+    if not (always or decide(state.last, measured, events, at_s, settings, state.memory.unsure)):
         return
     if state.seq >= MAX_SEQ:
         wake.raise_epoch()
