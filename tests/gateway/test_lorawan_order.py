@@ -34,7 +34,7 @@ class Disk:
     """A store that writes in order, one submission after the other; those of ``bad`` counters are refused."""
 
     def __init__(self, row: DeviceRow, bad: set[int]) -> None:
-        self.row, self._bad = row, bad
+        self.row, self.bad = row, bad
         self._waiting: list[tuple[asyncio.Future[Committed], Transaction]] = []
 
     def submit(self, transaction: Transaction) -> asyncio.Future[Committed]:
@@ -47,7 +47,7 @@ class Disk:
         waiting, self._waiting = self._waiting, []
         for future, transaction in waiting:
             ups = {row.session.f_cnt_up for row in transaction.devices if row.session is not None}
-            if ups & self._bad:
+            if ups & self.bad:
                 future.set_exception(StoreFault("a fault of its own"))
                 continue
             for row in transaction.devices:
@@ -56,10 +56,10 @@ class Disk:
 
 
 class Place:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, bad: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *bad: int) -> None:
         self.now_us = START_US
         row = DeviceRow(DEV, session=Session(1, ADDR[::-1].hex(), KEY, KEY, f_cnt_up=4))
-        self.disk = Disk(row, bad)
+        self.disk = Disk(row, set(bad))
         self.server = NetworkServer([row], random_bytes=random.Random(1).randbytes)
         monkeypatch.setattr(registry, "find_device", lambda reader, dev: self.disk.row)
         nobody: Any = None
@@ -113,15 +113,15 @@ def test_one_that_cannot_be_stored_takes_back_nothing_of_what_was_stored_after_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def life() -> None:
-        place = Place(monkeypatch, {5})
+        place = Place(monkeypatch, 5)
         place.push(5)
         place.now_us += 70_000
         place.push(6)
         await turns()
         # As a group they carry the newest row; let that be refused once.
-        place.disk._bad = {5, 6}
+        place.disk.bad = {5, 6}
         place.disk.write()
-        place.disk._bad = {5}
+        place.disk.bad = {5}
         await turns()
         place.disk.write()
         await turns()

@@ -10,15 +10,14 @@ FRAMES = 0
 MAXBOTIX = 1
 PULSE = 2
 
-NAMES = ("a02yyuw", "hrxl-maxsonar", "jsn-sr04t-uart", "jsn-sr04t", "hc-sr04")
-# A row for each name: way of speaking, blind up to mm, at most mm, from power to the first echo ms, whether it measures
+# A row each: way of speaking, blind up to mm, at most mm, from power to the first echo ms, whether it measures
 # the temperature itself, rated from C to C.
 MODELS = (
-    (FRAMES, 30, 4500, 300, 1, -15, 60),
-    (MAXBOTIX, 300, 4999, 250, 1, -40, 65),
-    (FRAMES, 230, 6000, 300, 0, -20, 70),
-    (PULSE, 230, 6000, 100, 0, -20, 70),
-    (PULSE, 20, 4000, 100, 0, -15, 70),
+    (FRAMES, 30, 4500, 300, 1, -15, 60),  # A02YYUW, DYP-A02, ME007YS
+    (MAXBOTIX, 300, 4999, 250, 1, -40, 65),  # HRXL-MaxSonar-WR
+    (FRAMES, 230, 6000, 300, 0, -20, 70),  # JSN-SR04T in mode 2
+    (PULSE, 230, 6000, 100, 0, -20, 70),  # JSN-SR04T
+    (PULSE, 20, 4000, 100, 0, -15, 70),  # HC-SR04
 )
 KIND = 0
 BLIND_MM = 1

@@ -57,10 +57,6 @@ class DutyLedger:
         wanted_us = self.used_us(gateway, name, now_us) + self._held_us.get((gateway, name), 0) + airtime_us
         return wanted_us / (duty * (HOUR_US // 1_000_000))
 
-    def fits(self, gateway: str, freq_hz: int, airtime_us: int, now_us: int, percent: int = 100) -> bool:
-        """May this concentrator send so long at this frequency now, and keep within `percent` of what is legal?"""
-        return self.load_percent(gateway, freq_hz, airtime_us, now_us) <= percent
-
     def hold(self, gateway: str, freq_hz: int, airtime_us: int) -> None:
         """Keep airtime for a downlink that is certain to come (negative: give it back)."""
         key = (gateway, SUB_BANDS[sub_band(freq_hz)][0])

@@ -382,11 +382,11 @@ def test_joins_of_a_whole_city_at_once_stay_within_the_duty_cycle_of_one_concent
 def test_the_ledger_of_a_concentrator_forgets_after_one_hour() -> None:
     ledger = DutyLedger()
     ledger.spend(GATEWAY, 868_100_000, 30_000_000, START_US)
-    assert not ledger.fits(GATEWAY, 868_300_000, 7_000_000, START_US + 3_599_000_000)
-    assert ledger.fits(GATEWAY, 867_100_000, 7_000_000, START_US)
-    assert ledger.fits(OTHER, 868_300_000, 7_000_000, START_US)
-    assert ledger.fits(GATEWAY, 868_300_000, 7_000_000, START_US + 3_600_000_000)
-    assert not ledger.fits(GATEWAY, 868_650_000, 1, START_US)
+    assert ledger.load_percent(GATEWAY, 868_300_000, 7_000_000, START_US + 3_599_000_000) > 100
+    assert ledger.load_percent(GATEWAY, 867_100_000, 7_000_000, START_US) <= 100
+    assert ledger.load_percent(OTHER, 868_300_000, 7_000_000, START_US) <= 100
+    assert ledger.load_percent(GATEWAY, 868_300_000, 7_000_000, START_US + 3_600_000_000) <= 100
+    assert ledger.load_percent(GATEWAY, 868_650_000, 1, START_US) > 100
 
 
 def test_public_keys_are_known_and_refused_unless_allowed() -> None:
