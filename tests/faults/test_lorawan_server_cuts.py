@@ -10,7 +10,7 @@ import argparse
 import base64
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from brim_gateway.network.reception import Downlink, Reception, UplinkResult
 from brim_gateway.network.server import NetworkServer
 from brim_gateway.network.session import EcbCipher
 from brim_tools.bench.rejoin_air import Account
+from msgspec.structs import replace
 
 from tests.gateway.network.ends import START_US, Bin, row
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from brim_gateway.network.device import DeviceRow, Session
 from brim_gateway.store import outputs, registry
 from brim_gateway.store.backup import F_CNT_DOWN_RAISE, JOIN_NONCE_RAISE, backup, raised, restore
 from brim_gateway.store.database import Database, newest_schema
+from msgspec.structs import replace
 
 from tests.gateway.support import PLAIN_LISTENER, RunningGateway, WifiBin, make_config, output, reading
 

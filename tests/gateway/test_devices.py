@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 from brim_gateway.network.device import DeviceRow, Session, abp_session, changed
 from brim_gateway.store import registry
 from brim_gateway.store.database import Database
 from brim_gateway.store.devices import Devices
+from msgspec.structs import replace
 
 KEYS = bytes(range(16)), bytes(range(16, 32))
 ROW = DeviceRow("ff70b3d500000001", session=Session(7, "00a1b2c3", *KEYS, f_cnt_up=4))

@@ -6,7 +6,6 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from brim_gateway.store.numbers import held_seqs
 from brim_gateway.store.outputs import Progress
 from brim_gateway.store.store import Store
 from brim_gateway.store.transaction import Quarantined, Transaction
+from msgspec.structs import replace
 
 from tests.gateway.support import wait_until
 

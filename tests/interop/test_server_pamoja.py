@@ -7,7 +7,7 @@ import importlib
 import random
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from brim.lorawan import frames, mac_commands
 from brim_gateway.network.device import DeviceRow, Session
 from brim_gateway.network.reception import Downlink, Reception, UplinkResult
 from brim_gateway.network.server import NetworkServer
+from msgspec.structs import replace
 
 pamoja: Any = importlib.import_module("pamoja._native")
 with warnings.catch_warnings():

@@ -8,10 +8,10 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from brim_gateway.errors import RegistryError
 from brim_gateway.fleet import queue

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from operator import attrgetter
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec.structs import force_setattr
 
 Counter = Literal["strict", "volatile"]
 DevNonce = Literal["rising", "random"]
@@ -32,6 +35,9 @@ PUBLIC_KEYS = frozenset(
 )
 
 
+_SECRET = ("app_key", "nwk_s_key", "app_s_key")
+
+
 class DeviceInvalid(ValueError):
     """A device row breaks a rule; the text names the field and never a key."""
 
@@ -56,6 +62,15 @@ def _int_field(name: str, value: int, low: int, high: int) -> None:
         raise DeviceInvalid(f"{name}: must be {low} to {high}")
 
 
+def _shown(row: msgspec.Struct) -> list[tuple[str, Any]]:
+    """What a log or a traceback may show."""
+    return [(name, getattr(row, name)) for name in row.__struct_fields__ if name not in _SECRET]
+
+
+def _without_keys(row: msgspec.Struct) -> str:
+    return f"{type(row).__name__}({', '.join(f'{name}={value!r}' for name, value in _shown(row))})"
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """A frame of a device with a volatile counter: what is needed to know it again."""
@@ -76,8 +91,7 @@ class Sent:
     airtime_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Agreed:
+class Agreed(msgspec.Struct, frozen=True):
     """What a device has taken of the server's MAC commands since its join.
 
     `mask` 0: its channels are those that the join gave. `asked`: commands sent and not yet answered. `refused`:
@@ -123,8 +137,7 @@ class Status:
     margin_db: int
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """Keys and counters between two joins.
 
     `f_cnt_up` is the last counter accepted (None: none yet), `f_cnt_down` the next one to use. `number` is 0 for keys
@@ -133,8 +146,8 @@ class Session:
 
     number: int
     dev_addr: str
-    nwk_s_key: bytes = field(repr=False)
-    app_s_key: bytes = field(repr=False)
+    nwk_s_key: bytes
+    app_s_key: bytes
     f_cnt_up: int | None = None
     f_cnt_down: int = 0
     rx1_delay_s: int = 1
@@ -157,6 +170,12 @@ class Session:
         _int_field("rx1_dr_offset", self.rx1_dr_offset, 0, 5)
         _int_field("rx2_dr", self.rx2_dr, 0, 5)
         _int_field("rx2_freq_hz", self.rx2_freq_hz, 863_000_000, 870_000_000)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return _shown(self)
+
+    def __repr__(self) -> str:
+        return _without_keys(self)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; contains the keys."""
@@ -194,8 +213,7 @@ class Session:
             raise DeviceInvalid("session: a key is not hexadecimal, or a list has the wrong length") from None
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceRow:
+class DeviceRow(msgspec.Struct, frozen=True):
     """One LoRaWAN device. EUIs are 16 lower-case hex digits, most significant byte first.
 
     `last_dev_nonce` is the last DevNonce accepted, `join_nonce` the last JoinNonce given away. `pending` is the session
@@ -206,7 +224,7 @@ class DeviceRow:
 
     dev: str
     join_eui: str = "0000000000000000"
-    app_key: bytes | None = field(default=None, repr=False)
+    app_key: bytes | None = None
     counter: Counter = "strict"
     allow_public_key: bool = False
     last_dev_nonce: int | None = None
@@ -234,6 +252,12 @@ class DeviceRow:
         if self.last_dev_nonce is not None:
             _int_field("last_dev_nonce", self.last_dev_nonce, 0, 0xFFFF)
         _int_field("join_nonce", self.join_nonce, 0, 0xFFFFFF)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return _shown(self)
+
+    def __repr__(self) -> str:
+        return _without_keys(self)
 
     def has_public_key(self) -> bool:
         """True if any key of this device is a known public one."""
@@ -288,21 +312,13 @@ class DeviceRow:
 
 
 _Row = TypeVar("_Row", Agreed, Session, DeviceRow)
-_SET = object.__setattr__
-_READERS: dict[type, tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]] = {
-    kind: (tuple(kind.__dataclass_fields__), attrgetter(*kind.__dataclass_fields__))
-    for kind in (Agreed, Session, DeviceRow)
-}
 
 
 def changed(row: _Row, **changes: Any) -> _Row:
-    """`dataclasses.replace` without the checks, for values that the server made itself: it is done at every uplink."""
-    names, read = _READERS[type(row)]
-    new = object.__new__(type(row))
-    for name, value in zip(names, read(row), strict=True):
-        _SET(new, name, value)
+    """`msgspec.structs.replace` without the checks, for values that the server made itself: done at every uplink."""
+    new = copy(row)
     for name, value in changes.items():
-        _SET(new, name, value)
+        force_setattr(new, name, value)
     return new
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from brim.lorawan.crypto import cmac, session_keys
 from brim.lorawan.eu868 import COMMON_CHANNELS_HZ
 from brim.lorawan.frames import Accept, build_join_accept, parse_join_request
+from msgspec.structs import replace
 
 from brim_gateway.network.device import MAX_NONCES, DeviceRow, Session
 from brim_gateway.network.session import EcbCipher

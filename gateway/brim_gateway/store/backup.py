@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from brim_gateway.errors import StoreFault
 from brim_gateway.network.device import DeviceRow, Session

@@ -10,8 +10,8 @@ from brim_gateway.network.device import DeviceRow, Session
 from brim_gateway.store import registry
 from brim_gateway.store.numbers import dev_number
 
-_ROW = attrgetter(*(name for name in DeviceRow.__dataclass_fields__ if name != "session"))
-_SESSION = attrgetter(*(name for name in Session.__dataclass_fields__ if name != "f_cnt_up"))
+_ROW = attrgetter(*(name for name in DeviceRow.__struct_fields__ if name != "session"))
+_SESSION = attrgetter(*(name for name in Session.__struct_fields__ if name != "f_cnt_up"))
 _COUNT = (
     "INSERT INTO uplink_counters (dev, session, f_cnt_up) VALUES (?, ?, ?)"
     " ON CONFLICT (dev) DO UPDATE SET session = excluded.session, f_cnt_up = excluded.f_cnt_up"

@@ -6,7 +6,6 @@ import asyncio
 import csv
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from brim_gateway.network.device import DeviceRow, abp_session
 from brim_gateway.network.reception import Reception, UplinkResult
 from brim_gateway.network.server import NetworkServer
 from brim_gateway.play import Account, NoAnswer, RecordingInvalid, play, push_data, read_recording
+from msgspec.structs import replace
 
 RECORDING = Path(__file__).parents[2] / "data/traces/dtu_2016_lorawan_frames.csv"
 PUBLIC_KEY = bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import random
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from brim_gateway.network.server import NetworkServer
 from brim_gateway.network.session import EcbCipher, SessionCrypto
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.gateway.network.ends import APP_KEY, DEV, GATEWAY, START_US, heard, pair, row
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +15,7 @@ from brim_gateway.network.duty import HOUR_US
 from brim_gateway.network.join import ACCEPT_BYTES
 from brim_gateway.network.server import NetworkServer
 from brim_gateway.network.session import EcbCipher
+from msgspec.structs import replace
 
 from tests.gateway.network.ends import APP_KEY, DEV, GATEWAY, START_US, heard, row
 from tests.gateway.network.test_server import OTHER, abp, join_request, opened, server, uplink

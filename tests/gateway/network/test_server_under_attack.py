@@ -3,12 +3,11 @@ counters hold."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from brim.lorawan import frames, mac_commands
 from brim_gateway.network.dedup import MAX_ACCEPTS, MAX_ANSWERS
 from brim_gateway.network.device import DeviceRow
 from brim_gateway.network.server import NetworkServer
+from msgspec.structs import replace
 
 from tests.gateway.network.ends import DEV, GATEWAY, START_US, Bin, heard, pair, row
 from tests.gateway.network.test_server import abp, server, uplink
