@@ -192,6 +192,7 @@ class Gateway:
                 on_tx_ack=lambda ack: self.lorawan.on_tx_ack(ack.gateway, ack.token, ack.error),
                 allowed=frozenset(config.udp.allow_gateways) or None,
                 rate_limit=config.udp.rate_limit,
+                on_path_lost=self.lorawan.server.on_path_lost,
             )
             try:
                 host, port = self.udp.open(config.udp.listen.host, config.udp.listen.port)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +181,21 @@ def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 def test_every_command_has_help_with_an_example(words: tuple[str, ...]) -> None:
     done = CliRunner().invoke(app, [*words, "--help"])
     assert done.exit_code == 0 and "Example: brim gateway" in done.stdout
+
+
+def test_a_session_that_moves_here_brings_its_counters_along(either_way: Brim, tmp_path: Path) -> None:
+    file = tmp_path / "bins.csv"
+    head = "bin,dev,dev_addr,nwk_s_key,app_s_key,f_cnt_up,f_cnt_down,app_key\n"
+    keys = f"{'2c' * 15}01,{'3d' * 15}02"
+    file.write_text(f"{head}M-1,,02014102,{keys},70000,312,\n")
+    assert either_way("bins", "import", str(file)).exit_code == 0
+    copy = tmp_path / "copy.db"
+    assert either_way("backup", str(copy)).exit_code == 0
+    with closing(sqlite3.connect(copy)) as connection:
+        (row,) = connection.execute("SELECT row FROM devices").fetchone()
+    session = json.loads(row)["session"]
+    assert (session["f_cnt_up"], session["f_cnt_down"]) == (70_000, 312)
+    file.write_text(f"{head}M-2,,02014103,{keys},-1,4294967296,\nM-3,,,,,5,,{'4e' * 15}01\n")
+    done = either_way("bins", "import", str(file))
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 3
+    assert "line 2: f_cnt_up: whole number" in done.stderr and "line 3: f_cnt_up: only with dev_addr" in done.stderr

@@ -71,7 +71,8 @@ def bins_import(
     as_json: JsonOption = False,
 ) -> None:
     """Register many bins, all or none. Columns: bin, dev, link, empty_mm, full_mm, lat, lon, decoder, counter,
-    allow_public_key, dev_nonce, dev_addr, nwk_s_key, app_s_key, app_key, join_eui, mqtt_password.
+    allow_public_key, dev_nonce, dev_addr, nwk_s_key, app_s_key, f_cnt_up, f_cnt_down,
+    app_key, join_eui, mqtt_password.
 
     Example: brim gateway bins import bins.csv --keys-file keys.json
     """

@@ -43,6 +43,8 @@ def errors() -> Generator[None, None, None]:
     except GatewayError as exc:
         typer.echo(f"error: {exc}", err=True)
         raise typer.Exit(1) from None
+    except BrokenPipeError:
+        raise  # `| head` has seen enough: typer ends quietly
     except OSError as exc:
         typer.echo(f"error: {exc if exc.filename is None else f'{exc.filename}: {exc.strerror}'}", err=True)
         raise typer.Exit(1) from None

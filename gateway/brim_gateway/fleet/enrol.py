@@ -8,18 +8,21 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from brim_gateway.decoders.table import DECODERS
 from brim_gateway.errors import RegistryError
 from brim_gateway.ingest.passwords import MAX_PASSWORD_BYTES, hash_password, new_password
 from brim_gateway.model import BIN_PATTERN, DEV_PATTERN, LINKS, BinRecord, clean_text
-from brim_gateway.network.device import DeviceInvalid, DeviceRow, abp_session
+from brim_gateway.network.device import MAX_COUNTER, DeviceInvalid, DeviceRow, abp_session
 
 COLUMNS = (
     "bin", "dev", "link", "empty_mm", "full_mm", "lat", "lon", "decoder", "counter", "allow_public_key",
-    "dev_nonce", "dev_addr", "nwk_s_key", "app_s_key", "app_key", "join_eui", "mqtt_password",
+    "dev_nonce", "dev_addr", "nwk_s_key", "app_s_key", "f_cnt_up", "f_cnt_down", "app_key", "join_eui", "mqtt_password",
 )  # fmt: skip
 _LORAWAN_ONLY = (
-    "counter", "allow_public_key", "dev_nonce", "dev_addr", "nwk_s_key", "app_s_key", "app_key", "join_eui",
+    "counter", "allow_public_key", "dev_nonce", "dev_addr", "nwk_s_key", "app_s_key", "f_cnt_up", "f_cnt_down",
+    "app_key", "join_eui",
 )  # fmt: skip
 MAX_CSV_BYTES = 4 * 1024 * 1024
 MAX_BINS = 20_000
@@ -139,6 +142,7 @@ class _Row:
     def _device(self, dev: str, keys: dict[str, str]) -> DeviceRow | None:
         row = self._row
         session_fields = [name for name in ("dev_addr", "nwk_s_key", "app_s_key") if name in row]
+        counters = self._counters(given=bool(session_fields))
         session, app_key = None, None
         if session_fields:
             if len(session_fields) != 3 or "app_key" in row:
@@ -148,7 +152,7 @@ class _Row:
             if nwk_s_key is None or app_s_key is None:
                 return None
             try:
-                session = abp_session(row["dev_addr"], nwk_s_key, app_s_key)
+                session = replace(abp_session(row["dev_addr"], nwk_s_key, app_s_key), **counters)
             except DeviceInvalid as exc:
                 self.problems.append(str(exc))
                 return None
@@ -177,6 +181,22 @@ class _Row:
         except DeviceInvalid as exc:
             self.problems.append(str(exc))
             return None
+
+    def _counters(self, given: bool) -> dict[str, int]:
+        """What another network server says of a session that moves here: the last FCntUp it took, the next FCntDown.
+        Without them an old uplink could be played again, and the device would refuse our downlinks."""
+        found = {}
+        for name in ("f_cnt_up", "f_cnt_down"):
+            text = self._row.get(name)
+            if text is None:
+                continue
+            if not given:
+                self.problems.append(f"{name}: only with dev_addr, nwk_s_key and app_s_key")
+            elif not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > MAX_COUNTER:
+                self.problems.append(f"{name}: whole number, 0 to {MAX_COUNTER}")
+            else:
+                found[name] = int(text)
+        return found
 
     def _key(self, name: str) -> bytes | None:
         try:

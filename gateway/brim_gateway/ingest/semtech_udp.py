@@ -31,6 +31,7 @@ log = logging.getLogger("brim.udp")
 
 PATH_EXPIRES_S = 90.0
 MAX_PATHS = 256
+MAX_PATHS_OF_HOST = 128
 RECEIVE_BUFFER = 4 << 20
 RATE_LIMIT = 1_000
 """Datagrams a second of one concentrator: one with 16 demodulators hears 260 frames a second at most, on SF7."""
@@ -48,9 +49,9 @@ class SemtechUdp:
     """One UDP socket for all packet forwarders of a site.
 
     `on_push(push, ack)` gets every PUSH_DATA with receptions; call `ack()` once they are on disk. `on_pull(gateway)`
-    and `on_tx_ack(tx_ack)` follow the protocol. `allowed`: EUIs that may speak, all if None (an all-zero EUI only if
-    named). `rate_limit`: datagrams a second of one source, 0 for no limit. `loop.time` is the clock. `counters` are for
-    the metrics.
+    and `on_tx_ack(tx_ack)` follow the protocol; `on_path_lost(gateway)`: it can be sent nothing until it asks again.
+    `allowed`: EUIs that may speak, all if None (an all-zero EUI only if named). `rate_limit`: datagrams a second of one
+    source, 0 for no limit. `loop.time` is the clock. `counters` are for the metrics.
     """
 
     on_push: Callable[[PushData, Callable[[], None]], None]
@@ -59,6 +60,7 @@ class SemtechUdp:
     allowed: Collection[str] | None = None
     counters: dict[str, int] = field(default_factory=dict)
     rate_limit: int = RATE_LIMIT
+    on_path_lost: Callable[[str], None] = lambda _: None
     receive_buffer: int = 0
     _socket: socket.socket | None = None
     _reader: BatchReader | None = None
@@ -204,17 +206,31 @@ class SemtechUdp:
     def _take_pull(self, pull: PullData, address: Address) -> None:
         self._count("pull_data")
         path = self._paths.get(pull.gateway)
-        if path is None and len(self._paths) >= MAX_PATHS:
-            oldest = min(self._paths, key=lambda gateway: self._paths[gateway].seen_s)
-            if self._now_s() - self._paths[oldest].seen_s < PATH_EXPIRES_S:
-                self._rate_log.note("too many concentrators", f"{pull.gateway} at {address[0]}")
-                return
-            del self._paths[oldest]
+        if path is None and not self._make_room(address[0]):
+            self._rate_log.note("too many concentrators", f"{pull.gateway} at {address[0]}")
+            return
         if path is not None and path.address != address:
             self._rate_log.note("concentrator moved", f"{pull.gateway} to {address[0]}")
         self._paths[pull.gateway] = _Path(address, pull.version, self._now_s())
         self._send(ack(pull), address)
         self.on_pull(pull.gateway)
+
+    def _make_room(self, host: str) -> bool:
+        """Room for one more path to ``host``. A host that has more than its part loses its oldest: PULL_DATA can be
+        invented, and must not shut the door to other hosts."""
+        oldest_first = sorted(self._paths, key=lambda gateway: self._paths[gateway].seen_s)
+        same = [gateway for gateway in oldest_first if self._paths[gateway].address[0] == host]
+        if len(same) >= MAX_PATHS_OF_HOST:
+            self._lose(same[0])
+        elif len(oldest_first) >= MAX_PATHS:
+            if self._now_s() - self._paths[oldest_first[0]].seen_s < PATH_EXPIRES_S:
+                return False
+            self._lose(oldest_first[0])
+        return True
+
+    def _lose(self, gateway: str) -> None:
+        del self._paths[gateway]
+        self.on_path_lost(gateway)
 
     def _send(self, datagram: bytes, address: Address) -> bool:
         if self._socket is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from brim_gateway.network.device import DeviceRow, Session
 from brim_gateway.network.session import SessionCrypto
 
@@ -46,18 +44,16 @@ class Rows:
                 if not owners:
                     del self._by_addr[_on_air(session)]
 
-    def sessions_at(self, dev_addr: bytes) -> Iterator[tuple[DeviceRow, Session]]:
+    def sessions_at(self, dev_addr: bytes) -> list[tuple[DeviceRow, Session]]:
         """Every session with this address (as on the air), a pending one before the one it replaces."""
-        owners = self._by_addr.get(dev_addr)
-        if not owners:
-            return
+        owners = self._by_addr.get(dev_addr, ())
         address = dev_addr[::-1].hex()
-        for dev in sorted(owners) if len(owners) > 1 else owners.copy():
-            row = self._rows[dev]
-            if row.pending is not None and row.pending.dev_addr == address:
-                yield row, row.pending
-            if row.session is not None and row.session.dev_addr == address:
-                yield row, row.session
+        return [
+            (row, session)
+            for row in (self._rows[dev] for dev in (sorted(owners) if len(owners) > 1 else owners))
+            for session in (row.pending, row.session)
+            if session is not None and session.dev_addr == address
+        ]
 
     def has_public_key(self, dev: str) -> bool:
         """DeviceRow.has_public_key, looked at when the row came in."""

@@ -111,6 +111,10 @@ class NetworkServer:
         """A PULL_DATA came: this concentrator can be sent downlinks for the next 90 s."""
         self._transmitters.on_pull(gateway, now_us)
 
+    def on_path_lost(self, gateway: str) -> None:
+        """This concentrator can be sent nothing until its next PULL_DATA."""
+        self._transmitters.on_path_lost(gateway)
+
     def on_uplink(self, reception: Reception, now_us: int) -> UplinkResult:
         """Verify, de-duplicate, decrypt. Never raises, whatever the bytes."""
         self._forget(now_us)

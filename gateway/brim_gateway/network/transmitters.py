@@ -44,6 +44,10 @@ class Transmitters:
                 return
         self._paths[gateway] = now_us
 
+    def on_path_lost(self, gateway: str) -> None:
+        """It can be sent nothing until its next PULL_DATA. Unknown ones are fine."""
+        self._paths.pop(gateway, None)
+
     def clock_stepped(self, by_us: int) -> None:
         """The caller's clock was set: what was noted by it moves along."""
         self.duty.clock_stepped(by_us)

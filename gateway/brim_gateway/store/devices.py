@@ -4,14 +4,11 @@ alone otherwise. That is nearly always, and a tenth of the bytes."""
 from __future__ import annotations
 
 import sqlite3
-from operator import attrgetter
 
-from brim_gateway.network.device import DeviceRow, Session
+from brim_gateway.network.device import DeviceRow, changed
 from brim_gateway.store import registry
 from brim_gateway.store.numbers import dev_number
 
-_ROW = attrgetter(*(name for name in DeviceRow.__struct_fields__ if name != "session"))
-_SESSION = attrgetter(*(name for name in Session.__struct_fields__ if name != "f_cnt_up"))
 _COUNT = (
     "INSERT INTO uplink_counters (dev, session, f_cnt_up) VALUES (?, ?, ?)"
     " ON CONFLICT (dev) DO UPDATE SET session = excluded.session, f_cnt_up = excluded.f_cnt_up"
@@ -52,7 +49,9 @@ class Devices:
 
 def _differs_in_counter_only(before: DeviceRow, row: DeviceRow) -> bool:
     old, new = before.session, row.session
-    return old is not None and new is not None and _SESSION(old) == _SESSION(new) and _ROW(before) == _ROW(row)
+    if old is None or new is None:
+        return False
+    return before == changed(row, session=changed(new, f_cnt_up=old.f_cnt_up))
 
 
 def _counter(row: DeviceRow) -> tuple[int, int | None]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from brim_gateway.ingest import semtech_codec, semtech_socket
 from brim_gateway.ingest.semtech_codec import DatagramError, PullData, PushData, TxAck, parse
 from brim_gateway.ingest.semtech_limits import BURST_S, HOST_SHARE, MAX_SOURCES, RateLimit
 from brim_gateway.ingest.semtech_socket import MOST, BatchReader
-from brim_gateway.ingest.semtech_udp import SemtechUdp
+from brim_gateway.ingest.semtech_udp import MAX_PATHS_OF_HOST, SemtechUdp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,15 +64,12 @@ def test_a_valid_datagram_is_understood_and_answered(entry: dict[str, Any]) -> N
     assert [answer.hex() for answer in answers] == ([entry["reply_hex"]] if entry.get("reply_hex") else [])
     expect = entry.get("expect", {})
     if isinstance(parsed, PushData):
-        assert len(parsed.receptions) + len(parsed.refused) == expect.get("rxpk", 0)
-        if "LORA" in expect.get("modu", ["LORA"]) and "payload_lens" in expect and len(expect["payload_lens"]) == 1:
-            assert [len(reception.phy) for reception in parsed.receptions] == expect["payload_lens"]
-        if "freq_hz" in expect and len(expect["freq_hz"]) == 1:
-            assert [reception.freq_hz for reception in parsed.receptions] == expect["freq_hz"]
-        for name in ("rssi", "lsnr"):
-            if name in expect:
-                values = [r.rssi_dbm if name == "rssi" else r.snr_db for r in parsed.receptions]
-                assert values == expect[name]
+        packets = json.loads(datagram[12:] or b"{}").get("rxpk", [])
+        lora = [packet for packet in packets if packet["modu"] == "LORA" and packet.get("stat", 1) == 1]
+        heard = [(len(r.phy), r.freq_hz, r.rssi_dbm, r.snr_db, r.tmst_us) for r in parsed.receptions]
+        assert heard == [(one["size"], round(one["freq"] * 1e6), one["rssi"], one["lsnr"], one["tmst"]) for one in lora]
+        assert (len(packets), len(parsed.refused)) == (expect.get("rxpk", 0), len(packets) - len(lora))
+        assert [one["size"] for one in packets] == expect.get("payload_lens", [one["size"] for one in packets])
         if "lati" in expect.get("stat", {}):
             assert parsed.stat is not None
             assert parsed.stat["lati"] == expect["stat"]["lati"]
@@ -337,3 +334,32 @@ def test_a_fault_over_one_datagram_loses_no_other(caplog: pytest.LogCaptureFixtu
 
     assert asyncio.run(run()).counters["faults"] == 1
     assert "fault while taking a datagram" in caplog.text
+
+
+def test_invented_pulls_of_one_host_leave_room_for_the_concentrators_of_others() -> None:
+    lost: list[str] = []
+
+    async def pull(address: tuple[str, int], host: str, euis: Iterable[int]) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.bind((host, 0))
+            for eui in euis:
+                await loop.sock_sendto(client, b"\x02\x00\x00\x02" + eui.to_bytes(8, "big"), address)
+                await asyncio.wait_for(loop.sock_recv(client, 16), 5)
+
+    async def run() -> set[str]:
+        endpoint = SemtechUdp(
+            lambda push, ack: ack(), lambda _: None, lambda _: None, rate_limit=0, on_path_lost=lost.append
+        )
+        address = endpoint.open("127.0.0.1", 0)
+        await pull(address, "127.0.0.1", range(1, 301))
+        await pull(address, "127.0.0.2", [1_001])
+        paths = set(endpoint.paths())
+        endpoint.close()
+        return paths
+
+    paths = asyncio.run(run())
+    assert f"{1_001:016x}" in paths
+    assert len(paths) == MAX_PATHS_OF_HOST + 1
+    assert lost == [f"{eui:016x}" for eui in range(1, 301 - MAX_PATHS_OF_HOST)]
