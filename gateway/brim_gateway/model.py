@@ -116,7 +116,8 @@ class BinState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BinRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A bin in the registry. ``password_hash`` is a secret of sorts: never shown, never exported."""
+    """A bin in the registry. ``shape``: see brim.core.geometry. ``password_hash`` is a secret of sorts: never shown, never
+    exported."""
 
     bin: str
     dev: str
@@ -124,6 +125,7 @@ class BinRecord(msgspec.Struct, frozen=True, kw_only=True):
     decoder: str = "brim"
     empty_mm: int = 1000
     full_mm: int = 200
+    shape: int = 0
     lat: float | None = None
     lon: float | None = None
     password_hash: str | None = None

@@ -21,28 +21,39 @@ def test_fill_is_linear_and_stays_within_its_ends():
 
 
 def test_a_bin_that_is_narrow_at_the_bottom_holds_less_there():
-    # Half the height is 300 of 1000.
-    assert fill_permille(600, 1000, 200, (300,)) == 300
-    assert fill_permille(800, 1000, 200, (300,)) == 150
-    assert fill_permille(400, 1000, 200, (300,)) == 650
-    assert fill_permille(200, 1000, 200, (300,)) == 1000
-    assert fill_permille(1000, 1000, 200, (300,)) == 0
+    # A quarter of the height is 200 mm: it holds 150 of 1000, half of it 350, three quarters 620.
+    for distance_mm, fill in (
+        (1000, 0),
+        (900, 75),
+        (800, 150),
+        (600, 350),
+        (500, 485),
+        (400, 620),
+        (300, 810),
+        (200, 1000),
+    ):
+        assert fill_permille(distance_mm, 1000, 200, 150350620) == fill
 
 
 def test_fill_never_falls_while_litter_rises():
-    for volume in ((), (400,), (100, 200, 800), (1, 2, 3, 4, 5, 6, 7, 8)):
+    for shape in (0, 250500750, 1, 999, 1001001, 400400400, 999999999):
         before = 0
         for distance_mm in range(1100, 100, -1):
-            fill = fill_permille(distance_mm, 1000, 200, volume)
-            assert fill >= before, (volume, distance_mm)
+            fill = fill_permille(distance_mm, 1000, 200, shape)
+            assert fill >= before, (shape, distance_mm)
             before = fill
         assert before == 1000
 
 
-def test_a_bin_without_depth_or_with_a_table_that_falls_has_no_fill():
+def test_a_prism_of_quarters_is_a_prism():
+    for distance_mm in range(100, 1101):
+        assert fill_permille(distance_mm, 1000, 200, 250500750) == fill_permille(distance_mm, 1000, 200)
+
+
+def test_a_bin_without_depth_or_with_a_shape_that_falls_has_no_fill():
     assert refused(150, 200, 200) and refused(150, 100, 200) and refused(150, 100, -1)
-    assert refused(600, 1000, 200, (500, 400)) and refused(600, 1000, 200, (1001,)) and refused(600, 1000, 200, (-1,))
-    assert refused(600, 1000, 200, (1, 2, 3, 4, 5, 6, 7, 8, 9))
+    assert refused(600, 1000, 200, 500400900) and refused(600, 1000, 200, 100900800) and refused(600, 1000, 200, -1)
+    assert refused(600, 1000, 200, 1000000000 * 2)
 
 
 def test_sound_is_slower_in_the_cold():

@@ -199,3 +199,12 @@ def test_a_session_that_moves_here_brings_its_counters_along(either_way: Brim, t
     done = either_way("bins", "import", str(file))
     assert done.exit_code == 2 and len(done.stderr.splitlines()) == 3
     assert "line 2: f_cnt_up: whole number" in done.stderr and "line 3: f_cnt_up: only with dev_addr" in done.stderr
+
+
+def test_a_bin_that_is_no_prism_says_its_volume(either_way: Brim, tmp_path: Path) -> None:
+    assert either_way("bins", "add", "B-1", "--shape", "150350620").exit_code == 0
+    assert objects(either_way("bins", "show", "B-1", "--json"))["shape"] == 150_350_620
+    file = tmp_path / "bins.csv"
+    file.write_text("bin,shape\nB-2,900100200\n")
+    done = either_way("bins", "import", str(file))
+    assert done.exit_code == 2 and "line 2: shape: what a quarter" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from brim.wire import report
 from brim_gateway.decoders import ascii_distance, brim
@@ -89,3 +90,10 @@ def test_the_event_time_is_the_arrival_less_the_age_and_says_how_sure_it_is() ->
     assert reading.time_us == 2_000_000_000 - 900_000_000
     assert (reading.time_uncertainty_s, reading.time_source, reading.fill_pct) == (92, "gateway", 100)
     assert reading.uid == "70b3d57ed0051f2a:1:7"
+
+
+def test_the_fill_of_a_bin_that_is_no_prism_goes_by_its_volume() -> None:
+    (one,) = brim.decode(b'{"epoch":1,"seq":7,"status":"ok","distance_mm":600}').readings
+    assert to_reading(one, RECORD, received_us=10**15).fill_pct == 50
+    shaped = msgspec.structs.replace(RECORD, shape=150_350_620)
+    assert to_reading(one, shaped, received_us=10**15).fill_pct == 35

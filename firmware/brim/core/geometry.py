@@ -1,38 +1,35 @@
 """From a distance to a fill. The gateway and the bin use this one file."""
 
-MAX_POINTS = 8
+PRISM = 0
+PARTS = 4
 
 
-def fill_permille(distance_mm: int, empty_mm: int, full_mm: int, volume: "tuple[int, ...]" = ()) -> int:
+def fill_permille(distance_mm: int, empty_mm: int, full_mm: int, shape: int = PRISM) -> int:
     """Fill in 0..1000: 0 at or beyond `empty_mm`, 1000 at or nearer than `full_mm`.
 
-    `volume`: for a bin that is no prism, the volume in permille up to each of its equal parts of the height but the
-    last, rising, from the bottom: (400,) is a bin whose lower half holds 40 %. Empty: volume goes with height.
+    `shape`: for a bin that is no prism, what its lower quarter, half and three quarters of the height hold, three
+    digits of permille each: 150 350 620 (150350620) is a bin that widens upwards. PRISM: volume goes with height.
     `empty_mm` is measured with the liner in: the liner counts as bottom.
 
-    ValueError unless empty_mm > full_mm >= 0 and the volumes rise within 0..1000.
+    ValueError unless empty_mm > full_mm >= 0 and the shape rises.
     """
     if not empty_mm > full_mm >= 0:
         raise ValueError("empty_mm must be more than full_mm")
     span_mm = empty_mm - full_mm
     height_mm = min(span_mm, max(0, empty_mm - distance_mm))
-    if not volume:
+    if shape == PRISM:
         return (height_mm * 1000 + span_mm // 2) // span_mm
-    check_volume(volume)
-    points = (0,) + tuple(volume) + (1000,)
-    parts = len(points) - 1
-    part = min(parts - 1, height_mm * parts // span_mm)
+    points = volumes(shape)
+    part = min(PARTS - 1, height_mm * PARTS // span_mm)
     # Linear within a part: `into` of `span_mm` of it.
-    into = height_mm * parts - part * span_mm
+    into = height_mm * PARTS - part * span_mm
     return points[part] + ((points[part + 1] - points[part]) * into + span_mm // 2) // span_mm
 
 
-def check_volume(volume: "tuple[int, ...]") -> None:
-    """ValueError unless these are at most MAX_POINTS volumes that rise within 0..1000."""
-    if len(volume) > MAX_POINTS:
-        raise ValueError("at most 8 volumes")
-    before = 0
-    for permille in volume:
-        if not before <= permille <= 1000:
-            raise ValueError("volumes must rise within 0..1000")
-        before = permille
+def volumes(shape: int) -> "tuple[int, ...]":
+    """The volume in permille at the bottom, each quarter of the height and the top; ValueError unless they rise."""
+    points = (0, shape // 1000000, shape // 1000 % 1000, shape % 1000, 1000)
+    for part in range(PARTS):
+        if points[part] > points[part + 1]:
+            raise ValueError("shape: three rising volumes of three digits each, in permille")
+    return points

@@ -21,6 +21,13 @@ from brim_gateway.cli.common import (
 from brim_gateway.cli.common import keys_file as keys_file_of
 
 app = group("The registry of bins.")
+ShapeOption = Annotated[
+    int | None,
+    typer.Option(
+        help="For a bin that is no prism: what a quarter, half and three quarters of its height hold, in permille,"
+        " three digits each: 150350620."
+    ),
+]
 
 
 @app.command("add")
@@ -32,6 +39,7 @@ def bins_add(
     link: Annotated[str | None, typer.Option(help="lorawan or wifi.")] = None,
     empty_mm: Annotated[int | None, typer.Option(help="Distance to the bottom of the empty bin.")] = None,
     full_mm: Annotated[int | None, typer.Option(help="Distance at which it counts as full.")] = None,
+    shape: ShapeOption = None,
     lat: Annotated[float | None, typer.Option(help="Degrees north.")] = None,
     lon: Annotated[float | None, typer.Option(help="Degrees east.")] = None,
     decoder: Annotated[str | None, typer.Option(help="brim or ascii-distance-cm.")] = None,
@@ -50,8 +58,9 @@ def bins_add(
     Example: brim gateway bins add SE-0180-04711 --link wifi --keys-file 04711.json
     """
     given = {
-        "bin": name, "dev": dev, "link": link, "empty_mm": empty_mm, "full_mm": full_mm, "lat": lat, "lon": lon,
-        "decoder": decoder, "counter": counter, "allow_public_key": "true" if allow_public_key else None,
+        "bin": name, "dev": dev, "link": link, "empty_mm": empty_mm, "full_mm": full_mm, "shape": shape,
+        "lat": lat, "lon": lon, "decoder": decoder, "counter": counter,
+        "allow_public_key": "true" if allow_public_key else None,
         "dev_nonce": dev_nonce, "join_eui": join_eui,
     }  # fmt: skip
     row = {key: str(value) for key, value in given.items() if value is not None}
@@ -70,7 +79,7 @@ def bins_import(
     keys_file: KeysFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register many bins, all or none. Columns: bin, dev, link, empty_mm, full_mm, lat, lon, decoder, counter,
+    """Register many bins, all or none. Columns: bin, dev, link, empty_mm, full_mm, shape, lat, lon, decoder, counter,
     allow_public_key, dev_nonce, dev_addr, nwk_s_key, app_s_key, f_cnt_up, f_cnt_down,
     app_key, join_eui, mqtt_password.
 
@@ -185,6 +194,7 @@ def bins_adopt(
     keys_file: KeysFileOption = None,
     empty_mm: Annotated[int | None, typer.Option(help="Distance to the bottom of the empty bin.")] = None,
     full_mm: Annotated[int | None, typer.Option(help="Distance at which it counts as full.")] = None,
+    shape: ShapeOption = None,
     lat: Annotated[float | None, typer.Option(help="Degrees north.")] = None,
     lon: Annotated[float | None, typer.Option(help="Degrees east.")] = None,
     decoder: Annotated[str | None, typer.Option(help="brim or ascii-distance-cm.")] = None,
@@ -195,7 +205,8 @@ def bins_adopt(
     Example: brim gateway bins adopt 70b3d57ed0051f2a SE-0180-04711 --keys-from 04711.json
     """
     given = {
-        "bin": name, "empty_mm": empty_mm, "full_mm": full_mm, "lat": lat, "lon": lon, "decoder": decoder,
+        "bin": name, "empty_mm": empty_mm, "full_mm": full_mm, "shape": shape, "lat": lat, "lon": lon,
+        "decoder": decoder,
     }  # fmt: skip
     row = {key: str(value) for key, value in given.items() if value is not None}
     with errors():

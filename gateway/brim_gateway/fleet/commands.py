@@ -133,6 +133,7 @@ def bin_view(record: BinRecord, state: BinState | None) -> dict[str, Any]:
         "decoder": record.decoder,
         "empty_mm": record.empty_mm,
         "full_mm": record.full_mm,
+        "shape": record.shape,
         "lat": record.lat,
         "lon": record.lon,
         "fill_pct": None,

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from brim.core.geometry import volumes
 from msgspec.structs import replace
 
 from brim_gateway.decoders.table import DECODERS
@@ -17,7 +18,7 @@ from brim_gateway.model import BIN_PATTERN, DEV_PATTERN, LINKS, BinRecord, clean
 from brim_gateway.network.device import MAX_COUNTER, DeviceInvalid, DeviceRow, abp_session
 
 COLUMNS = (
-    "bin", "dev", "link", "empty_mm", "full_mm", "lat", "lon", "decoder", "counter", "allow_public_key",
+    "bin", "dev", "link", "empty_mm", "full_mm", "shape", "lat", "lon", "decoder", "counter", "allow_public_key",
     "dev_nonce", "dev_addr", "nwk_s_key", "app_s_key", "f_cnt_up", "f_cnt_down", "app_key", "join_eui", "mqtt_password",
 )  # fmt: skip
 _LORAWAN_ONLY = (
@@ -113,6 +114,7 @@ class _Row:
         empty_mm, full_mm = self._number("empty_mm", 1000), self._number("full_mm", 200)
         if empty_mm <= full_mm:
             self.problems.append("empty_mm: must be more than full_mm (distances from the sensor down)")
+        shape = self._shape()
         lat, lon = self._degrees("lat", 90), self._degrees("lon", 180)
         if (lat is None) != (lon is None):
             self.problems.append("lat and lon belong together")
@@ -134,8 +136,8 @@ class _Row:
         if link == "wifi":
             password_hash = hash_password(keys["mqtt_password"].encode())
         record = BinRecord(
-            bin=name, dev=dev, link=link, decoder=decoder, empty_mm=empty_mm, full_mm=full_mm, lat=lat, lon=lon,
-            password_hash=password_hash,
+            bin=name, dev=dev, link=link, decoder=decoder, empty_mm=empty_mm, full_mm=full_mm, shape=shape,
+            lat=lat, lon=lon, password_hash=password_hash,
         )  # fmt: skip
         return Enrolled(record, device, keys, tuple(warnings))
 
@@ -221,6 +223,21 @@ class _Row:
             self.problems.append(f"{name}: whole millimetres, 0 to {MAX_MM}")
             return default
         return int(text)
+
+    def _shape(self) -> int:
+        text = self._row.get("shape", "0")
+        try:
+            if not text.isascii() or not text.isdigit() or len(text) > 9:
+                raise ValueError
+            if shape := int(text):
+                volumes(shape)
+            return shape
+        except ValueError:
+            self.problems.append(
+                "shape: what a quarter, half and three quarters of the height hold, three digits of permille each,"
+                " such as 150350620"
+            )
+            return 0
 
     def _degrees(self, name: str, limit: int) -> float | None:
         if name not in self._row:

@@ -49,7 +49,7 @@ def to_reading(
         config_version=measured.config_version,
         fill_pct=None
         if distance_mm is None
-        else (fill_permille(distance_mm, record.empty_mm, record.full_mm) + 5) // 10,
+        else (fill_permille(distance_mm, record.empty_mm, record.full_mm, record.shape) + 5) // 10,
         link=record.link,
         radio=radio,
     )

@@ -12,7 +12,7 @@ from brim_gateway.model import BinRecord
 from brim_gateway.network.device import DeviceInvalid, DeviceRow, changed
 from brim_gateway.store.numbers import dev_number
 
-_COLUMNS = ("bin", "dev", "link", "decoder", "empty_mm", "full_mm", "lat", "lon", "password_hash")
+_COLUMNS = ("bin", "dev", "link", "decoder", "empty_mm", "full_mm", "shape", "lat", "lon", "password_hash")
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM bins"  # noqa: S608 - a literal table of names
 
 
