@@ -116,8 +116,8 @@ class BinState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BinRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A bin in the registry. ``shape``: see brim.core.geometry. ``password_hash`` is a secret of sorts: never shown, never
-    exported."""
+    """A bin in the registry. ``shape``: see brim.core.geometry. ``password_hash`` is a secret of sorts: never shown,
+    never exported."""
 
     bin: str
     dev: str
