@@ -120,6 +120,7 @@ class Gateway:
             random_bytes=os.urandom,
             trust_concentrator_clock=trust_time,
             clock_trusted=lambda: trust_time or self.clock.trusted(),
+            sent_before=registry.airtime_of_removed(self.reader),
         )
         self.lorawan = LorawanIngest(
             server,

@@ -6,7 +6,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from brim_gateway.network.device import DeviceRow, Session, abp_session, changed
+from brim_gateway.model import BinRecord
+from brim_gateway.network.device import DeviceRow, Sent, Session, abp_session, changed
+from brim_gateway.network.server import NetworkServer
 from brim_gateway.store import registry
 from brim_gateway.store.database import Database
 from brim_gateway.store.devices import Devices
@@ -88,3 +90,19 @@ def test_a_device_that_was_removed_meanwhile_stays_removed(tmp_path: Path) -> No
         devices.write()
         connection.execute("COMMIT")
         assert registry.all_devices(connection) == [] and registry.find_device(connection, ROW.dev) is None
+
+
+def test_the_airtime_of_a_device_that_was_removed_counts_on(tmp_path: Path) -> None:
+    hour_us = 3_600_000_000
+    sent = (Sent("aa", "M", 5 * hour_us, 200_000), Sent("bb", "P", 5 * hour_us + 7, 90_000))
+    with closing(Database(tmp_path / "brim.db")) as database:
+        connection = database.connection
+        for number, entries in enumerate([sent, (Sent("aa", "M", 6 * hour_us + 5, 300_000),)]):
+            record = BinRecord(bin=f"B-{number}", dev=f"{number:016x}", link="lorawan")
+            registry.save_bin(connection, record)
+            registry.save_device(connection, DeviceRow(record.dev, sent=entries))
+            registry.remove_bin(connection, record)
+        left = registry.airtime_of_removed(connection)
+    assert left == [sent[1], Sent("aa", "M", 6 * hour_us + 5, 300_000)], "one hour before the newest is too long ago"
+    server = NetworkServer(random_bytes=bytes, sent_before=left)
+    assert server.duty.used_us("aa", "M", 6 * hour_us + 10) == 300_000

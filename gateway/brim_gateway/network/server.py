@@ -21,7 +21,7 @@ from brim_gateway.network.dedup import (
     heard_before,
     slot_for,
 )
-from brim_gateway.network.device import DeviceRow, Heard, Session, Status, changed, with_used_counters
+from brim_gateway.network.device import DeviceRow, Heard, Sent, Session, Status, changed, with_used_counters
 from brim_gateway.network.downlink import LEAD_US
 from brim_gateway.network.join import ACCEPT_BYTES, accept_request, request_problem
 from brim_gateway.network.links import Links, describe
@@ -38,7 +38,7 @@ class NetworkServer:
     """LoRaWAN 1.0.4, Class A, EU868, for the devices of one site. All times are UTC microseconds given by the caller.
 
     `trust_concentrator_clock`: the time of an event is the concentrator's, where it gives one.
-    `clock_trusted`: whether the caller's times are good enough to set a device's clock by.
+    `sent_before`: airtime of devices that are no longer here. `clock_trusted`: whether the caller's times are good enough to set a device's clock by.
     What this object knows after a call is what the caller has been given in `updates`: commit them, or call
     `restore_device` with the rows as they were committed last.
     """
@@ -52,6 +52,7 @@ class NetworkServer:
         trust_concentrator_clock: bool = False,
         clock_trusted: Callable[[], bool] = lambda: True,
         lead_us: int = LEAD_US,
+        sent_before: Iterable[Sent] = (),
     ) -> None:
         self._random_bytes = random_bytes
         self._net_id = net_id
@@ -61,7 +62,7 @@ class NetworkServer:
         self._slots = Slots()
         self._links = Links()
         rows = list(devices)
-        self._transmitters = Transmitters((entry for row in rows for entry in row.sent), lead_us)
+        self._transmitters = Transmitters([*sent_before, *(entry for row in rows for entry in row.sent)], lead_us)
         self._answering = Answering(self._rows, self._slots, self._links, self._transmitters)
         self.duty = self._transmitters.duty
         for row in rows:

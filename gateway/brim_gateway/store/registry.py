@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import astuple
 
 import msgspec
 
 from brim_gateway.errors import StoreFault
 from brim_gateway.model import BinRecord
-from brim_gateway.network.device import DeviceInvalid, DeviceRow, changed
+from brim_gateway.network.device import DeviceInvalid, DeviceRow, Sent, changed
+from brim_gateway.network.duty import HOUR_US
 from brim_gateway.store.numbers import dev_number
 
 _COLUMNS = ("bin", "dev", "link", "decoder", "empty_mm", "full_mm", "shape", "lat", "lon", "password_hash")
@@ -41,11 +44,28 @@ def save_bin(connection: sqlite3.Connection, record: BinRecord) -> None:
 
 
 def remove_bin(connection: sqlite3.Connection, record: BinRecord) -> None:
-    """Forget a bin, its device and its state; its readings stay in the journal."""
+    """Forget a bin, its device and its state; its readings stay in the journal, and its airtime counts on."""
+    with suppress(StoreFault):  # a row that cannot be read must not stay for ever
+        _keep_airtime(connection, find_device(connection, record.dev))
     connection.execute("DELETE FROM bins WHERE bin = ?", (record.bin,))
     connection.execute("DELETE FROM devices WHERE dev = ?", (record.dev,))
     connection.execute("DELETE FROM uplink_counters WHERE dev = ?", (dev_number(record.dev),))
     connection.execute("DELETE FROM bin_states WHERE bin = ?", (record.bin,))
+
+
+def _keep_airtime(connection: sqlite3.Connection, row: DeviceRow | None) -> None:
+    sent = row.sent if row is not None else ()
+    connection.executemany("INSERT INTO airtime_of_removed VALUES (?, ?, ?, ?)", map(astuple, sent))
+    connection.execute(
+        "DELETE FROM airtime_of_removed WHERE end_us <= (SELECT max(end_us) FROM airtime_of_removed) - ?", (HOUR_US,)
+    )
+
+
+def airtime_of_removed(connection: sqlite3.Connection) -> list[Sent]:
+    """What devices that are no longer registered have sent lately."""
+    return [
+        Sent(*row) for row in connection.execute("SELECT gateway, band, end_us, airtime_us FROM airtime_of_removed")
+    ]
 
 
 def all_devices(connection: sqlite3.Connection) -> list[DeviceRow]:
