@@ -37,8 +37,9 @@ from brim_gateway.network.transmitters import Transmitters
 class NetworkServer:
     """LoRaWAN 1.0.4, Class A, EU868, for the devices of one site. All times are UTC microseconds given by the caller.
 
-    `trust_concentrator_clock`: the time of an event is the concentrator's, where it gives one.
-    `sent_before`: airtime of devices that are no longer here. `clock_trusted`: whether the caller's times are good enough to set a device's clock by.
+    `trust_concentrator_clock`: the time of an event is the concentrator's, where it gives one. `sent_before`: airtime
+    of devices that are no longer here. `clock_trusted`: whether the caller's times are good enough to set a device's
+    clock by.
     What this object knows after a call is what the caller has been given in `updates`: commit them, or call
     `restore_device` with the rows as they were committed last.
     """
